@@ -1,0 +1,116 @@
+"""Records: one crop of one person, a split of a data set, and descriptors with the crops they belong to.
+
+Persons and cameras are text, as the data set writes them ("0002", "lobby"); nothing here reads pictures.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from partalign.errors import EvaluationError, ShapeError
+from partalign.files import atomic_file
+
+JUNK = "-1"
+"""Person of a gallery crop that is ignored in scoring (Market-1501's bad detections)."""
+
+DISTRACTOR = "0000"
+"""Person of a gallery crop that belongs to nobody in the query set; scored as an ordinary non-match."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """One picture of one person: where it lies, and what is known of it (None where unknown).
+
+    box: (left, top, width, height) in pixels of the source frame. time: seconds, or the frame number where the
+    data set gives only that.
+    """
+
+    path: Path
+    person: str | None = None
+    camera: str | None = None
+    tracklet: str | None = None
+    time: float | None = None
+    box: tuple[float, float, float, float] | None = None
+
+    @property
+    def key(self) -> str:
+        """`folder/name` of the file: what identifies a crop in saved embeddings, wherever the data set lies."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The training, query and gallery crops of one data set. `notes` says what differs from the official release."""
+
+    name: str
+    train: tuple[Crop, ...] = ()
+    query: tuple[Crop, ...] = ()
+    gallery: tuple[Crop, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Descriptors and the crops they were made from, row by row.
+
+    vectors: (N, D) float32, unit length. Raises ShapeError where the numbers of rows differ, EvaluationError
+    where a vector is not finite or has length zero.
+    """
+
+    vectors: np.ndarray
+    crops: tuple[Crop, ...] = field(repr=False)
+
+    def __post_init__(self):
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.crops):
+            raise ShapeError(
+                f"expected one row of `vectors` for each of {len(self.crops)} crops, found shape {self.vectors.shape}"
+            )
+        norms = np.linalg.norm(self.vectors, axis=1)
+        bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+        if len(bad):
+            raise EvaluationError(
+                f"{len(bad)} of {len(norms)} descriptors are not finite or zero, the first is of "
+                f"{self.crops[bad[0]].path}: embed that crop again or leave it out"
+            )
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> Embeddings:
+        """Return the given rows, in the given order."""
+        return Embeddings(self.vectors[np.asarray(rows, dtype=np.intp)], tuple(self.crops[int(i)] for i in rows))
+
+    def save(self, path: Path) -> None:
+        """Write to a .npz file, atomically. Raises SaveError."""
+        columns = {name: np.array([_text(getattr(c, name)) for c in self.crops]) for name in _COLUMNS}
+        with atomic_file(path) as file:
+            np.savez(file, vectors=self.vectors.astype(np.float32), **columns)
+
+    @classmethod
+    def load(cls, path: Path) -> Embeddings:
+        """Read what `save` wrote. Raises EvaluationError where the file is missing or of another kind."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                vectors = data["vectors"].astype(np.float32)
+                columns = [data[name].tolist() for name in _COLUMNS]
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise EvaluationError(
+                f"{path}: expected embeddings written by `partalign embed` (.npz), cannot read them: {error}"
+            ) from None
+        crops = tuple(
+            Crop(Path(p), person or None, camera or None, tracklet or None, float(time) if time else None)
+            for p, person, camera, tracklet, time in zip(*columns, strict=True)
+        )
+        return cls(vectors, crops)
+
+
+_COLUMNS = ("path", "person", "camera", "tracklet", "time")
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,48 @@
+"""Every error that a user can meet, as one tree.
+
+Each message is one line: what was expected, what was found, what to do.
+"""
+
+
+class PartAlignError(Exception):
+    """Root of all errors raised on purpose by partalign."""
+
+
+class DatasetError(PartAlignError):
+    """A data folder is missing, empty, half unpacked or not in the expected layout."""
+
+
+class PictureError(PartAlignError):
+    """A picture cannot be read: truncated, not a picture, too large, empty."""
+
+
+class AnnotationError(PartAlignError):
+    """A key-point file cannot be read, or does not match the crops."""
+
+
+class WeightsError(PartAlignError):
+    """A weight file is damaged, of another kind, or does not fit the network."""
+
+
+class RecipeError(PartAlignError):
+    """A recipe has an unknown key, a value out of range, or cannot be read."""
+
+
+class ShapeError(PartAlignError, ValueError):
+    """Arrays or tensors whose shapes do not fit each other or the network."""
+
+
+class EvaluationError(PartAlignError):
+    """Embeddings or records that cannot be scored (NaN, no match at all, unknown crops)."""
+
+
+class TrainingError(PartAlignError):
+    """Training cannot go on: collapsed descriptors, NaN, a run folder of another recipe."""
+
+
+class SaveError(PartAlignError):
+    """A file could not be written; whatever stood there before is untouched."""
+
+
+class MissingExtraError(PartAlignError):
+    """An optional library is not installed; the message names the extra to install."""
