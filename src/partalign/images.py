@@ -1,0 +1,187 @@
+"""Picture file -> network input: the only place with pixel conventions.
+
+A picture is RGB, uint8, resized by Pillow's bilinear filter (antialiased when shrinking) whatever its use: training,
+embedding and export see the same pixels. The network takes BGR, 0-255, minus `MEAN_BGR`. JPEG "draft" decoding is never
+used, because it changes pixels. Knows nothing of data sets or networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from partalign.errors import PictureError, ShapeError
+
+MEAN_BGR = (104.0, 117.0, 123.0)
+"""What is taken from the blue, green and red values (0-255): the mean that the Caffe networks were trained with."""
+
+INPUT_SIZE = (160, 80)
+"""Height and width of the network's input, pixels."""
+
+MAX_PIXELS = 64_000_000
+"""Pictures with more pixels are refused before they are decoded; an 8K video frame has 33 million."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
+"""The formats that are tried, by content, not by file name. Of an animation or a multi-page file, the first picture."""
+
+Box = tuple[float, float, float, float]
+
+_ORIENTATION = 0x0112
+_ROTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_GROUND = tuple(round(value) for value in reversed(MEAN_BGR))
+
+
+def read_picture(source: str | Path | BinaryIO) -> Image.Image:
+    """Return a picture file (or an open binary file, such as an upload) as an upright RGB picture.
+
+    EXIF rotation is applied. Transparent places show the mean colour, which the network receives as zero. 16-bit
+    grey is scaled by 255/65535, not clipped. Raises PictureError where the file is missing, empty, truncated or no
+    picture, of a kind whose brightness range is not known (float, 32-bit), or has more than `MAX_PIXELS` pixels.
+    """
+    if not isinstance(source, str | Path):
+        return _decode(source, str(getattr(source, "name", "the uploaded file")))
+    try:
+        source = Path(source)
+        if not source.is_file() and source.exists():
+            raise PictureError(f"{source}: expected a picture, found a folder or device; give the path of a file")
+        with source.open("rb") as file:
+            return _decode(file, str(source))
+    except OSError as error:
+        raise PictureError(
+            f"{source}: expected a picture, cannot open it ({error.strerror or error}); check its path and rights"
+        ) from None
+
+
+def read_batch(
+    paths: Sequence[str | Path], size: tuple[int, int] = INPUT_SIZE, boxes: Sequence[Box | None] | None = None
+) -> np.ndarray:
+    """Read pictures into one array (B, H, W, 3), uint8, RGB; `size` is (H, W).
+
+    boxes: for each picture None or (left, top, width, height) in pixels, what to cut out before resizing; it is rounded
+    to whole pixels and clipped to the picture. Raises PictureError where a picture cannot be read or a box is outside.
+    """
+    if boxes is not None and len(boxes) != len(paths):
+        raise ShapeError(f"expected one box for each of {len(paths)} pictures, found {len(boxes)}")
+    batch = np.empty((len(paths), *size, 3), np.uint8)
+    for row, path in enumerate(paths):
+        batch[row] = read_pixels(path, size, None if boxes is None else boxes[row])
+    return batch
+
+
+def read_pixels(path: str | Path | BinaryIO, size: tuple[int, int] = INPUT_SIZE, box: Box | None = None) -> np.ndarray:
+    """Read one picture, or the `box` of it, as (H, W, 3) uint8 RGB. As `read_batch`, for one."""
+    picture = read_picture(path)
+    if box is not None:
+        picture = _cut(picture, box, str(path))
+    return resize(picture, size)
+
+
+def resize(picture: Image.Image, size: tuple[int, int] = INPUT_SIZE) -> np.ndarray:
+    """Return an RGB picture as (H, W, 3) uint8. The one way in which partalign changes a picture's size."""
+    height, width = size
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def network_input(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Turn pictures (B, H, W, 3), uint8, RGB into the network's input (B, 3, H, W), float32, BGR minus `MEAN_BGR`.
+
+    The result lies on the pictures' device, in channels-last memory. Raises ShapeError for another shape or type.
+    """
+    if isinstance(pictures, np.ndarray):
+        # torch refuses to promise that it leaves read-only memory alone.
+        pictures = torch.from_numpy(pictures if pictures.flags.writeable else pictures.copy())
+    if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != torch.uint8:
+        raise ShapeError(
+            f"expected pictures of shape (B, H, W, 3), uint8, found {tuple(pictures.shape)}, {pictures.dtype}"
+        )
+    mean = torch.tensor(MEAN_BGR, device=pictures.device)
+    return pictures.flip(-1).to(torch.float32).sub_(mean).permute(0, 3, 1, 2)
+
+
+def _decode(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise _too_large(name, f"{width} x {height}")
+            picture.load()
+            return _to_rgb(_upright(picture), name)
+    except (PictureError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, str(error)) from None
+    except UnidentifiedImageError:
+        raise _not_a_picture(file, name) from None
+    except Exception as error:  # decoders raise all sorts of things on damaged files
+        raise PictureError(
+            f"{name}: expected a whole picture, found a truncated or damaged one ({error}); replace or remove it"
+        ) from None
+
+
+def _too_large(name: str, found: str) -> PictureError:
+    return PictureError(
+        f"{name}: expected at most {MAX_PIXELS:,} pixels, found {found}; cut the person out, or shrink it"
+    )
+
+
+def _not_a_picture(file: BinaryIO, name: str) -> PictureError:
+    file.seek(0)
+    found = "something else" if file.read(1) else "an empty file"
+    return PictureError(f"{name}: expected a picture ({', '.join(FORMATS)}), found {found}; replace it or leave it out")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        rotation = _ROTATIONS.get(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return picture
+    return picture if rotation is None else picture.transpose(rotation)
+
+
+def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        return _from_16_bit(picture, name)
+    if picture.mode in ("F", "LAB"):
+        raise PictureError(
+            f"{name}: expected 8 or 16 bits per value, found mode {picture.mode}; convert it to 8-bit RGB"
+        )
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (*_GROUND, 255))
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _from_16_bit(picture: Image.Image, name: str) -> Image.Image:
+    values = np.asarray(picture).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise PictureError(f"{name}: expected grey values of 16 bits, found 32 bits; convert it to 8-bit grey")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _cut(picture: Image.Image, box: Box, name: str) -> Image.Image:
+    left, top, width, height = box
+    # Whole pixels: a person cut out of a frame is the same as the crop saved to a file and read again.
+    right, bottom = min(round(left + width), picture.width), min(round(top + height), picture.height)
+    left, top = max(round(left), 0), max(round(top), 0)
+    if left >= right or top >= bottom:
+        raise PictureError(
+            f"{name}: expected a box inside {picture.width} x {picture.height} pixels, found "
+            f"(left, top, width, height) = {tuple(box)}; correct or leave out the box"
+        )
+    return picture.crop((left, top, right, bottom))
