@@ -7,14 +7,17 @@ used, because it changes pixels. Knows nothing of data sets or networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from partalign import progress
+from partalign.crops import Crop
 from partalign.errors import PictureError, ShapeError
 
 MEAN_BGR = (104.0, 117.0, 123.0)
@@ -107,8 +110,135 @@ def network_input(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
         raise ShapeError(
             f"expected pictures of shape (B, H, W, 3), uint8, found {tuple(pictures.shape)}, {pictures.dtype}"
         )
-    mean = torch.tensor(MEAN_BGR, device=pictures.device)
-    return pictures.flip(-1).to(torch.float32).sub_(mean).permute(0, 3, 1, 2)
+    values = torch.empty(pictures.shape, dtype=torch.float32, device=pictures.device)
+    for channel, mean in enumerate(MEAN_BGR):  # one pass by channel: twice as fast as flip, convert and subtract
+        torch.sub(pictures[..., 2 - channel], mean, out=values[..., channel])
+    return values.permute(0, 3, 1, 2)
+
+
+class Pictures:
+    """A set of pictures read by row number; decoded on first use, and kept while the whole set fits `cache_bytes`.
+
+    pictures: paths, or crops (their `path` is read whole: `Crop.box` speaks of the frame that it was cut from).
+    size, boxes: as `read_batch`. on_error: "refuse" raises PictureError for a picture that cannot be read; "skip"
+    leaves it out of `readable` and of `stream`, and says so on standard error. cache_bytes: 0 turns the cache off;
+    2 GiB hold 55,924 crops of 160 x 80. threads: decoders at work, by default as many as torch uses.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[str | Path | Crop],
+        size: tuple[int, int] = INPUT_SIZE,
+        *,
+        boxes: Sequence[Box | None] | None = None,
+        on_error: Literal["refuse", "skip"] = "refuse",
+        cache_bytes: int = 2 * 2**30,
+        threads: int | None = None,
+    ):
+        self.paths = [item.path if isinstance(item, Crop) else Path(item) for item in pictures]
+        if boxes is not None and len(boxes) != len(self.paths):
+            raise ShapeError(f"expected one box for each of {len(self.paths)} pictures, found {len(boxes)}")
+        self.size, self.on_error = size, on_error
+        self.boxes = (None,) * len(self.paths) if boxes is None else boxes
+        shape = (len(self.paths), *size, 3)
+        # Fresh memory costs nothing until it is written to.
+        self._cache = np.empty(shape, np.uint8) if np.prod(shape) <= cache_bytes else None
+        self._seen = np.zeros(len(self.paths), bool)
+        self._failures: dict[int, PictureError] = {}
+        self._reported = 0
+        threads = threads or torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the pictures of these rows as (B, H, W, 3) uint8 RGB. Raises PictureError where one cannot be read."""
+        pixels, good = self._read(rows)
+        if not good.all():
+            raise self._failures[int(np.asarray(rows)[~good][0])]
+        return pixels
+
+    def stream(self, batches: Iterable[Sequence[int] | np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (rows, pictures) for each batch of rows, in order; the next is read while the caller works on one.
+
+        With "skip", rows that cannot be read are missing from what is yielded, and named on standard error at the end.
+        """
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = None
+            for rows in batches:
+                following = ahead.submit(self._read_readable, rows)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
+        self._report()
+
+    def check(self) -> list[tuple[int, PictureError]]:
+        """Decode every picture not decoded before; return the rows that cannot be read, each with the reason.
+
+        With "skip" they are also named on standard error. Raises PictureError where there are any with "refuse", or
+        where no picture at all can be read.
+        """
+        rows = np.flatnonzero(~self._seen)
+        with progress.bar("checking pictures", len(rows)) as advance:
+            for start in range(0, len(rows), 256):
+                advance(len(self._read(rows[start : start + 256])[1]))
+        self._report()
+        return sorted(self._failures.items())
+
+    @property
+    def readable(self) -> np.ndarray:
+        """The rows that can be used, ascending; calls `check`."""
+        failed = [row for row, _ in self.check()]
+        return np.delete(np.arange(len(self)), failed)
+
+    def _read_readable(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.on_error == "refuse":
+            return np.asarray(rows, np.intp), self.batch(rows)
+        pixels, good = self._read(rows)
+        return np.asarray(rows, np.intp)[good], pixels[good]
+
+    def _read(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return pixels (B, H, W, 3) and for each row whether it could be read; where not, its pixels mean nothing."""
+        rows = np.asarray(rows, np.intp)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"expected rows from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
+        if self._cache is None:
+            pixels = np.empty((len(rows), *self.size, 3), np.uint8)
+            self._decode_into(pixels, range(len(rows)), rows)
+        else:
+            missing = np.unique(rows[~self._seen[rows]])
+            self._decode_into(self._cache, missing, missing)
+            pixels = self._cache[rows]
+        return pixels, np.array([int(row) not in self._failures for row in rows], bool)
+
+    def _decode_into(self, pixels: np.ndarray, places: Sequence[int] | np.ndarray, rows: np.ndarray) -> None:
+        def decode(place: int, row: int) -> None:
+            if row not in self._failures:
+                try:
+                    pixels[place] = read_pixels(self.paths[row], self.size, self.boxes[row])
+                except PictureError as error:
+                    self._failures[row] = error
+            self._seen[row] = True
+
+        spread = map if self._pool is None or len(rows) == 1 else self._pool.map
+        for _ in spread(decode, places, rows.tolist()):
+            pass
+
+    def _report(self) -> None:
+        if not self._failures:
+            return
+        first = sorted(self._failures.items())[:3]
+        names = ", ".join(str(self.paths[row]) for row, _ in first) + (", ..." if len(self._failures) > 3 else "")
+        found = f"{len(self._failures):,} of {len(self):,} pictures cannot be read"
+        if self.on_error == "refuse" or len(self._failures) == len(self):
+            raise PictureError(f"{found}, the first: {first[0][1]}")
+        if len(self._failures) != self._reported:
+            self._reported = len(self._failures)
+            line = f"{found} and are left out: {names}. The first: {first[0][1]}"
+            progress.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _decode(file: BinaryIO, name: str) -> Image.Image:
