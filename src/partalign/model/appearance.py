@@ -48,6 +48,7 @@ class LocalResponseNorm(nn.Module):
         self.register_buffer("one", torch.ones(channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape, divided by what the neighbouring channels say."""
         # Squares of Caffe's activations reach 1e6: half precision has no room for them.
         with torch.autocast(x.device.type, enabled=False):
             wide = x.float()
@@ -73,6 +74,7 @@ class Inception(nn.Module):
         self.channels = one + three + five + pool
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, channels, H, W)."""
         three = self.three(F.relu(self.three_reduce(x)))
         five = self.five(F.relu(self.five_reduce(x)))
         return F.relu(torch.cat((self.one(x), three, five, self.pool_proj(self.pool(x))), dim=1))
@@ -133,7 +135,12 @@ class LightAppearance(nn.Module):
     def __init__(self, channels: int = 128):
         super().__init__()
         self.body = nn.Sequential(
-            _block(3, 24, 2), _block(24, 48, 2), _block(48, 64), _block(64, 96, 2), _block(96, 96), _block(96, 128)
+            _block(3, 24, 2),
+            _block(24, 48, 2),
+            _block(48, 64),
+            _block(64, 96, 2),
+            _block(96, 96),
+            _block(96, 128),
         )
         self.stride, self.channels = 8, channels
         self.feature, self.norm = _added_layer(128, channels, affine=True)

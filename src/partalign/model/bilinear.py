@@ -53,9 +53,7 @@ class CompactBilinear(nn.Module):
     s2: Tensor
     bins: Tensor
 
-    def __init__(
-        self, appearance_channels: int, part_channels: int, dimension: int = 512, hashes: Hashes = "released"
-    ):
+    def __init__(self, appearance_channels: int, part_channels: int, dimension: int = 512, hashes: Hashes = "released"):
         super().__init__()
         self.channels = dimension
         drawn = draw_hashes(appearance_channels, part_channels, dimension, hashes)
@@ -82,12 +80,12 @@ class CompactBilinear(nn.Module):
 
 
 def draw_hashes(appearance_channels: int, part_channels: int, dimension: int, hashes: Hashes) -> list[np.ndarray]:
-    """Return h1, s1 (C_a,) and h2, s2 (C_p,): bins in [0, D) and signs. "released": legacy generators seeded 1, 3, 5, 7."""
+    """Return h1, s1 (C_a,) and h2, s2 (C_p,): bins in [0, D), and signs. The released ones have seeds 1, 3, 5, 7."""
     seeds = (1, 3, 5, 7) if hashes == "released" else tuple(4 * hashes + 11 + i for i in range(4))
     widths = (appearance_channels, appearance_channels, part_channels, part_channels)
     ranges = (dimension, 2, dimension, 2)
     drawn = [
-        np.random.RandomState(seed).randint(top, size=width).astype(np.int64)  # noqa: NPY002 - the released generator
+        np.random.RandomState(seed).randint(top, size=width).astype(np.int64)
         for seed, width, top in zip(seeds, widths, ranges, strict=True)
     ]
     return [drawn[0], 2 * drawn[1] - 1, drawn[2], 2 * drawn[3] - 1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -52,7 +51,11 @@ class PartAlignedNetwork(nn.Module):
     """
 
     def __init__(
-        self, appearance: nn.Module, parts: PartStream | None, pooling: nn.Module, input_size: tuple[int, int] = (160, 80)
+        self,
+        appearance: nn.Module,
+        parts: PartStream | None,
+        pooling: nn.Module,
+        input_size: tuple[int, int] = (160, 80),
     ):
         super().__init__()
         self.appearance, self.parts, self.pooling = appearance, parts, pooling
@@ -101,7 +104,9 @@ def _check_choices(s: NetworkSettings) -> None:
     if s.two_streams and s.parts == "none":
         raise RecipeError(f'pooling "{s.pooling}" needs a part stream: set network.parts, or pooling = "average"')
     if s.two_streams and s.until == "5b":
-        raise RecipeError('until = "5b" (stride 32) is for pooling = "average" or "stripes": use until = "4e" with parts')
+        raise RecipeError(
+            'until = "5b" (stride 32) is for pooling = "average" or "stripes": use until = "4e" with parts'
+        )
     if (s.appearance == "light") != (s.parts == "light") and s.two_streams:
         raise RecipeError('the "light" streams have stride 8 and go together: set both appearance and parts to "light"')
 
@@ -132,5 +137,3 @@ def _build_pooling(s: NetworkSettings, channels: int) -> nn.Module:
             return StripeLinear(channels, s.stripes, s.dimension)
         case _:
             return AverageLinear(channels, s.dimension)
-
-

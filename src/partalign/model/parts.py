@@ -14,19 +14,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from partalign.errors import RecipeError
+from partalign.images import MEAN_BGR
 
 Maps = Literal["all", "joints", "limbs", "internal"]
 Scaling = Literal["openpose", "released"]
 
-MEAN_BGR = (104.0, 117.0, 123.0)
-
 OPENPOSE_JOINTS = (
-    *("nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist"),
+    *(
+        "nose",
+        "neck",
+        "right shoulder",
+        "right elbow",
+        "right wrist",
+        "left shoulder",
+        "left elbow",
+        "left wrist",
+    ),
     *("right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle"),
     *("right eye", "left eye", "right ear", "left ear", "background"),
 )
 RCPM_JOINTS = (
-    *("head", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist"),
+    *(
+        "head",
+        "neck",
+        "right shoulder",
+        "right elbow",
+        "right wrist",
+        "left shoulder",
+        "left elbow",
+        "left wrist",
+    ),
     *("right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle", "background"),
 )
 
@@ -57,7 +74,13 @@ class PartStream(nn.Module):
         if chosen is None:
             known = ", ".join(("all", *self.widths))
             raise RecipeError(f'{type(self).__name__} has no "{maps}" maps: choose one of {known}')
-        self.maps, self.pool, self.nonnegative, self.scaling, self.channels = maps, pool, nonnegative, scaling, channels
+        self.maps, self.pool, self.nonnegative, self.scaling, self.channels = (
+            maps,
+            pool,
+            nonnegative,
+            scaling,
+            channels,
+        )
         self.feature = nn.Conv2d(chosen, channels, 3, padding=1)
         nn.init.xavier_uniform_(self.feature.weight)
         nn.init.zeros_(self.feature.bias)  # type: ignore[arg-type]
@@ -181,10 +204,7 @@ class ReducedPose(PartStream):
         centre = self._centre(x)
         x = F.max_pool2d(F.relu(self.conv1_stage1(self._scaled(x))), 3, 2, ceil_mode=True)
         x = F.relu(self.conv3_stage1(F.relu(self.conv2_stage1(x))))
-        if self.dilation == 1:
-            x = F.max_pool2d(x, 3, 2, ceil_mode=True)
-        else:
-            x = F.max_pool2d(x, 3, 1, padding=1)
+        x = F.max_pool2d(x, 3, 2, ceil_mode=True) if self.dilation == 1 else F.max_pool2d(x, 3, 1, padding=1)
         first = torch.cat((F.relu(self.conv4_stage1(x)), centre), dim=1)
         joints = _chain(self, self.stage_names[2], first)
         again = torch.cat((F.relu(self.conv1_stage3(x)), joints, centre), dim=1)

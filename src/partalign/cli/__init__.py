@@ -1,0 +1,55 @@
+"""The command line. One file per group of commands, no logic; commands are imported when they are called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from partalign import __version__
+from partalign.errors import PartAlignError
+
+app = App(
+    name="partalign",
+    help="Find the same person again: part-aligned bilinear representations for person re-identification.",
+    version=__version__,
+    help_epilogue="Every command has --help with an example. --debug shows the traceback of an error.",
+)
+app.command("partalign.cli.demo:demo", name="demo")
+app.command("partalign.cli.training:train", name="train")
+app.command("partalign.cli.training:pretrain_parts", name="pretrain-parts")
+app.command("partalign.cli.evaluation:evaluate", name="evaluate")
+app.command("partalign.cli.evaluation:embed", name="embed")
+app.command("partalign.cli.data:generate", name="generate")
+app.command("partalign.cli.data:convert", name="convert")
+app.command("partalign.cli.data:recipes", name="recipes")
+app.command("partalign.cli.benchmarks:bench", name="bench")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and leave with 0 (done), 1 (failed), 2 (wrong usage) or 130 (stopped with Ctrl-C)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        status = _fail(str(error).strip(), 2, debug)
+    except PartAlignError as error:
+        status = _fail(str(error), 1, debug)
+    except KeyboardInterrupt:
+        status = _fail("stopped; what was saved stays, and --resume goes on from it where a command has it", 130, debug)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status or 0)
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug:
+        raise  # noqa: PLE0704 - called from the handlers above
+    print(f"partalign: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,64 @@
+"""Crops -> descriptors: the network run over files, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from partalign import progress
+from partalign.crops import Crop, Embeddings
+from partalign.images import Pictures, network_input
+from partalign.model.network import PartAlignedNetwork
+
+
+class Embedder:
+    """A network with what it takes to run it over files.
+
+    batch: crops that pass at once. flip: average the descriptor with the mirrored crop's. on_error: whether a picture
+    that cannot be read stops the work ("refuse") or is named and left out ("skip").
+    """
+
+    def __init__(
+        self,
+        network: PartAlignedNetwork,
+        *,
+        device: str | torch.device = "cpu",
+        batch: int = 64,
+        flip: bool = False,
+        on_error: Literal["refuse", "skip"] = "refuse",
+    ):
+        self.network = network.eval().to(device, memory_format=torch.channels_last)
+        self.device, self.batch, self.flip, self.on_error = torch.device(device), batch, flip, on_error
+
+    def embed(self, crops: Sequence[Crop], description: str = "embedding") -> Embeddings:
+        """Return the descriptors (N, D) of the crops that can be read, in order. Raises PictureError."""
+        pictures = Pictures(crops, self.network.input_size, on_error=self.on_error, cache_bytes=0)
+        rows = np.arange(len(crops))
+        if self.on_error == "skip":
+            pictures.check()
+            rows = pictures.readable
+        vectors = np.empty((len(rows), self.network.channels), np.float32)
+        with progress.bar(description, len(rows)) as advance:
+            for start in range(0, len(rows), self.batch):
+                chosen = rows[start : start + self.batch]
+                vectors[start : start + len(chosen)] = self(network_input(pictures.batch(chosen))).cpu().numpy()
+                advance(len(chosen))
+        return Embeddings(vectors, tuple(crops[int(row)] for row in rows))
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) network input -> (B, D) descriptors of unit length."""
+        pictures = pictures.to(self.device)
+        vectors = self.network(pictures)
+        if self.flip:
+            vectors = torch.nn.functional.normalize(vectors + self.network(pictures.flip(3)))
+        return vectors
+
+    @torch.inference_mode()
+    def maps(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, H, W) network input -> appearance maps and part maps (None for a network of one stream)."""
+        return self.network.maps(pictures.to(self.device))

@@ -1,0 +1,43 @@
+"""Flips, shifts and erasing of a training batch: a pure function of the random generator handed in."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from partalign.training.settings import AugmentSettings
+
+
+def augment(pictures: Tensor, settings: AugmentSettings, draw: np.random.Generator) -> Tensor:
+    """Change a batch (B, 3, H, W) of mean-subtracted pictures; what is uncovered or erased is the mean colour (0)."""
+    count = len(pictures)
+    if settings.flip:
+        chosen = torch.from_numpy(draw.random(count) < settings.flip).to(pictures.device)
+        pictures = torch.where(chosen[:, None, None, None], pictures.flip(3), pictures)
+    if settings.crop:
+        pictures = _shift(pictures, settings.crop, draw)
+    if settings.erase:
+        for row in np.flatnonzero(draw.random(count) < settings.erase):
+            top, left, height, width = _rectangle(pictures.shape[2], pictures.shape[3], draw)
+            pictures[row, :, top : top + height, left : left + width] = 0
+    return pictures
+
+
+def _shift(pictures: Tensor, most: int, draw: np.random.Generator) -> Tensor:
+    """Pad by `most` pixels and cut every picture at a place of its own."""
+    height, width = pictures.shape[2:]
+    padded = F.pad(pictures, (most, most, most, most))
+    corners = draw.integers(0, 2 * most + 1, size=(len(pictures), 2))
+    cut = [padded[i, :, top : top + height, left : left + width] for i, (top, left) in enumerate(corners)]
+    return torch.stack(cut).contiguous(memory_format=torch.channels_last)
+
+
+def _rectangle(height: int, width: int, draw: np.random.Generator) -> tuple[int, int, int, int]:
+    """A rectangle of 2 to 25% of the area, with sides between 1:3 and 3:1 (Zhong et al. 2020)."""
+    area = draw.uniform(0.02, 0.25) * height * width
+    aspect = np.exp(draw.uniform(-np.log(3), np.log(3)))
+    h = int(min(height, max(1, round((area * aspect) ** 0.5))))
+    w = int(min(width, max(1, round((area / aspect) ** 0.5))))
+    return int(draw.integers(0, height - h + 1)), int(draw.integers(0, width - w + 1)), h, w

@@ -1,0 +1,272 @@
+"""The training loop: batches in, weights out; stopped at any moment, it goes on as if nothing had happened.
+
+Batches, augmentation and rates are functions of the iteration, so a checkpoint needs only tensors and one number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from partalign import progress
+from partalign.crops import Crop, Split
+from partalign.embedding import Embedder
+from partalign.errors import TrainingError, WeightsError
+from partalign.evaluation.evaluate import Scores, score
+from partalign.images import Pictures, network_input
+from partalign.model.network import PartAlignedNetwork, build_network
+from partalign.training.augmentation import augment
+from partalign.training.optimizer import (
+    make_optimizer,
+    optimizer_state,
+    rate_share,
+    restore_optimizer,
+    set_rates,
+)
+from partalign.training.run import Run, under
+from partalign.training.sampler import BalancedSampler, IdentitySampler, Sampler
+from partalign.training.settings import TrainSettings
+from partalign.training.triplet import all_triplet_loss
+from partalign.weights.checkpoint import load_strictly, read_checkpoint
+
+ADDED_LAYERS = ("feature.", "norm.")
+COLLAPSED_SIMILARITY = 0.9999
+
+
+class IdentityHead(nn.Module):
+    """BNNeck and a linear classifier over the training persons (Luo et al. 2019); thrown away after training."""
+
+    def __init__(self, dimension: int, persons: int, smoothing: float):
+        super().__init__()
+        self.neck = nn.BatchNorm1d(dimension)
+        self.neck.bias.requires_grad_(False)
+        self.classifier = nn.Linear(dimension, persons, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+        self.smoothing = smoothing
+
+    def forward(self, descriptors: Tensor, labels: Tensor) -> Tensor:
+        """(N, D) descriptors and (N,) labels -> mean cross-entropy with smoothed labels."""
+        return F.cross_entropy(self.classifier(self.neck(descriptors)), labels, label_smoothing=self.smoothing)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one iteration showed. violating: share of the triplets with a positive loss."""
+
+    loss: float
+    violating: float
+    similarity: float
+
+
+class Trainer:
+    """A network, its optimiser and its data. `step(i)` makes iteration i; nothing else depends on time or order."""
+
+    def __init__(self, settings: TrainSettings, crops: Sequence[Crop], device: str = "cpu"):
+        self.settings, self.device = settings, torch.device(device)
+        torch.manual_seed(settings.seed)
+        self.network = prepare_network(settings).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        persons, labels = np.unique([str(crop.person) for crop in crops], return_inverse=True)
+        self.labels = torch.from_numpy(labels).to(device)
+        self.head = None
+        if settings.loss.identity_weight:
+            self.head = IdentityHead(self.network.channels, len(persons), settings.loss.smoothing).to(device)
+        self.sampler = _make_sampler(settings, labels)
+        self.pictures = Pictures(crops, self.network.input_size)
+        self.optimizer = make_optimizer(
+            self._named_parameters(), lambda name: _is_new(name, settings), settings.optimizer
+        )
+        self.network.train()
+
+    def step(self, iteration: int) -> Step:
+        """Make one iteration. Raises TrainingError where the loss is not a number or all descriptors are alike."""
+        s = self.settings
+        rows = self.sampler.batch(iteration)
+        set_rates(self.optimizer, rate_share(s.schedule, iteration))
+        pictures = network_input(self.pictures.batch(rows)).to(self.device)
+        pictures = augment(pictures, s.augment, np.random.default_rng([s.seed, 4, iteration]))
+        self.optimizer.zero_grad(set_to_none=True)
+        descriptors = self._describe(pictures)
+        labels = self.labels[torch.from_numpy(rows).to(self.device)]
+        step, gradient = self._losses(descriptors.detach(), labels, iteration)
+        _refuse_collapse(step, iteration)
+        self._backward(pictures, descriptors, gradient)
+        if s.optimizer.clip is not None:
+            nn.utils.clip_grad_norm_([p for _, p in self._named_parameters()], s.optimizer.clip)
+        self.optimizer.step()
+        return step
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that decide how training goes on, by name."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if self.head is not None:
+            tensors |= {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
+        return tensors | {f"optimizer.{name}": tensor for name, tensor in optimizer_state(self.optimizer).items()}
+
+    def restore(self, tensors: dict[str, Tensor], source: Path) -> None:
+        """Take up the state that `state` gave. Raises WeightsError."""
+        load_strictly(self.network, under("network.", tensors), source=source)
+        if self.head is not None:
+            load_strictly(self.head, under("head.", tensors), source=source)
+        restore_optimizer(self.optimizer, under("optimizer.", tensors))
+
+    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        named = list(self.network.named_parameters())
+        return named if self.head is None else named + [(f"head.{n}", p) for n, p in self.head.named_parameters()]
+
+    def _chunks(self, pictures: Tensor) -> list[Tensor]:
+        return list(pictures.split(self.settings.batch.chunk or len(pictures)))
+
+    def _describe(self, pictures: Tensor) -> Tensor:
+        """Descriptors of the whole batch: with a graph if it passes at once, without one if it passes in chunks."""
+        chunks = self._chunks(pictures)
+        if len(chunks) == 1:
+            return self._forward(pictures)
+        # The second pass moves the running statistics; moving them here too would count every chunk twice.
+        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        counted = [norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None]
+        for norm in norms:
+            norm.momentum = 0.0
+        with torch.no_grad():
+            descriptors = torch.cat([self._forward(chunk) for chunk in chunks])
+        for norm, momentum, count in zip(norms, momenta, counted, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+        return descriptors
+
+    def _forward(self, pictures: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed_precision):
+            return self.network(pictures)
+
+    def _losses(self, descriptors: Tensor, labels: Tensor, iteration: int) -> tuple[Step, Tensor]:
+        """The loss of the batch and its gradient with respect to the descriptors; fills the head's gradients."""
+        s = self.settings.loss
+        leaf = descriptors.requires_grad_()
+        triplet = all_triplet_loss(leaf, labels, s.margin, s.reduction, s.comparison)
+        loss = triplet.loss
+        if self.head is not None and iteration >= s.identity_from * self.settings.schedule.iterations:
+            loss = loss + s.identity_weight * self.head(leaf, labels)
+        loss.backward()
+        mean = leaf.detach().mean(0)
+        step = Step(float(loss.detach()), triplet.violating / max(triplet.triplets, 1), float(mean @ mean))
+        return step, leaf.grad  # type: ignore[return-value]
+
+    def _backward(self, pictures: Tensor, descriptors: Tensor, gradient: Tensor) -> None:
+        if descriptors.grad_fn is not None:
+            descriptors.backward(gradient)
+            return
+        for chunk, part in zip(self._chunks(pictures), self._chunks(gradient), strict=True):
+            self._forward(chunk).backward(part)
+
+
+def prepare_network(settings: TrainSettings) -> PartAlignedNetwork:
+    """Build the network, load the weights it starts from, freeze what the recipe freezes. Raises WeightsError."""
+    network = build_network(settings.network)
+    weights = settings.weights
+    if weights.network is not None:
+        load_strictly(network, read_checkpoint(weights.network)[0], source=weights.network)
+    for stream, path in ((network.appearance, weights.appearance), (network.parts, weights.parts)):
+        if path is not None and stream is not None:
+            load_stream(stream, path)
+    freeze(network, settings.freeze)
+    return network
+
+
+def load_stream(stream: nn.Module, path: Path) -> None:
+    """Load a stream's pre-trained layers. Added layers keep their start; layers behind the last one are left out."""
+    tensors, description = read_checkpoint(path)
+    if description.get("kind") != "stream":
+        raise WeightsError(f"{path}: expected the weights of one stream, found {description.get('kind')!r}")
+    wanted = stream.state_dict()
+    beyond = [name for name in tensors if name not in wanted and name.split(".")[0] in ("inception_5a", "inception_5b")]
+    kept = {n: t for n, t in tensors.items() if n not in beyond and not n.startswith(ADDED_LAYERS)}
+    load_strictly(stream, kept, source=path, may_lack=ADDED_LAYERS)
+
+
+def freeze(network: PartAlignedNetwork, prefixes: Sequence[str]) -> None:
+    """Keep the parameters that start with a prefix as they are; added layers always learn. Raises TrainingError."""
+    names = [name for name, _ in network.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            tops = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise TrainingError(f'freeze: no parameter starts with "{prefix}"; known are {", ".join(tops)}')
+    for name, parameter in network.named_parameters():
+        added = name.split(".", 1)[1].startswith(ADDED_LAYERS)
+        parameter.requires_grad_(added or not name.startswith(tuple(prefixes)) if prefixes else True)
+
+
+def train(
+    settings: TrainSettings, split: Split, out: Path, *, resume: bool = False, device: str = "cpu"
+) -> tuple[Path, Scores | None]:
+    """Train on `split.train`, writing checkpoints, a log and at the end `model.safetensors` into `out`.
+
+    Returns the model's path and its scores on the split's query and gallery (None where there are none).
+    Raises TrainingError, PictureError, WeightsError, SaveError; what was saved before stays.
+    """
+    run = Run(out, settings, resume=resume)
+    trainer = Trainer(settings, split.train, device)
+    first = run.restore(trainer)
+    total = settings.schedule.iterations
+    with progress.bar("training", total, completed=first) as advance, run:
+        for iteration in range(first, total):
+            began = time.perf_counter()
+            step = trainer.step(iteration)
+            speed = settings.batch.size / (time.perf_counter() - began)
+            run.log(
+                iteration + 1,
+                loss=step.loss,
+                violating=step.violating,
+                similarity=step.similarity,
+                speed=speed,
+            )
+            advance(1, f"loss {step.loss:.4f}  violating {step.violating:.1%}  {speed:.0f} images/s")
+            if settings.evaluate_every and (iteration + 1) % settings.evaluate_every == 0 and iteration + 1 < total:
+                scores = evaluate_network(trainer.network, split, device)
+                trainer.network.train()
+                run.log_scores(iteration + 1, scores)
+            if (iteration + 1) % settings.save_every == 0 or iteration + 1 == total:
+                run.save(trainer, iteration + 1)
+    scores = evaluate_network(trainer.network, split, device)
+    return run.finish(trainer.network, scores), scores
+
+
+def evaluate_network(network: PartAlignedNetwork, split: Split, device: str = "cpu") -> Scores | None:
+    """Embed and score the split's query and gallery; None where one of them is empty."""
+    if not split.query or not split.gallery:
+        return None
+    embedder = Embedder(network, device=device)
+    return score(embedder.embed(split.query, "query"), embedder.embed(split.gallery, "gallery"))
+
+
+def _make_sampler(settings: TrainSettings, labels: np.ndarray) -> Sampler:
+    b = settings.batch
+    if b.sampler == "identities":
+        return IdentitySampler(labels, b.size, settings.seed)
+    return BalancedSampler(labels, b.persons, b.crops, settings.seed)
+
+
+def _is_new(name: str, settings: TrainSettings) -> bool:
+    """Whether a parameter starts untrained, and learns at `optimizer.new_rate`."""
+    if settings.weights.network is not None:
+        return name.startswith("head.")
+    stream, _, rest = name.partition(".")
+    loaded = {"appearance": settings.weights.appearance, "parts": settings.weights.parts}
+    return loaded.get(stream) is None or rest.startswith(ADDED_LAYERS)
+
+
+def _refuse_collapse(step: Step, iteration: int) -> None:
+    if not np.isfinite(step.loss):
+        raise TrainingError(
+            f"iteration {iteration + 1}: the loss is {step.loss}: lower optimizer.rate or set optimizer.clip"
+        )
+    if step.similarity > COLLAPSED_SIMILARITY:
+        raise TrainingError(
+            f"iteration {iteration + 1}: all descriptors are alike (mean similarity {step.similarity:.5f}), "
+            "training has collapsed: lower optimizer.rate, lengthen schedule.warmup or use batches of 150 crops and more"
+        )
