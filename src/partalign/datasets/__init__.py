@@ -6,11 +6,13 @@ import difflib
 from pathlib import Path
 
 from partalign.crops import Split
+from partalign.datasets import folder as own_folder
 from partalign.datasets import market1501
 from partalign.errors import DatasetError
 
 READERS = {
     "market1501": market1501.load,
+    "folder": own_folder.load,
 }
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from partalign.crops import Crop
+from partalign.datasets import folder as own_folder
+from partalign.datasets import market1501
 from partalign.errors import AnnotationError, ShapeError
 from partalign.files import atomic_file
 
-JOINTS = (
+JOINTS: tuple[str, ...] = (
     "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "RHip",
     "RKnee", "RAnkle", "LHip", "LKnee", "LAnkle", "REye", "LEye", "REar", "LEar",
 )  # fmt: skip
@@ -38,6 +44,14 @@ MIRROR = tuple(
 CSV_SIZE = (128, 64)
 """Height and width of the pictures whose pixels a key-point CSV counts in."""
 
+COCO_JOINTS: tuple[str, ...] = (
+    "Nose", "LEye", "REye", "LEar", "REar", "LShoulder", "RShoulder", "LElbow", "RElbow",
+    "LWrist", "RWrist", "LHip", "RHip", "LKnee", "RKnee", "LAnkle", "RAnkle",
+)  # fmt: skip
+"""COCO's joints in COCO's order, under OpenPose's names; the neck is not among them."""
+
+Box = tuple[float, float, float, float]
+
 _HEADER = "name:keypoints_y:keypoints_x"
 _LINE = re.compile(r"(?P<name>[^:/\\]+): *\[(?P<y>[^\[\]]*)\] *: *\[(?P<x>[^\[\]]*)\]")
 
@@ -53,7 +67,7 @@ class PoseExamples:
     """
 
     paths: tuple[Path, ...]
-    boxes: tuple[tuple[float, float, float, float] | None, ...]
+    boxes: tuple[Box | None, ...]
     joints: np.ndarray
     notes: tuple[str, ...] = ()
 
@@ -134,6 +148,116 @@ def examples_from_csv(path: Path, crops: Iterable[Crop]) -> PoseExamples:
     missing = len(crops) - len(known)
     notes = (f"{missing:,} of {len(crops):,} crops have no key points in {Path(path).name}",) if missing else ()
     return PoseExamples(tuple(known), (None,) * len(known), joints.astype(np.float32), notes)
+
+
+def load_examples(path: Path, folder: Path) -> PoseExamples:
+    """Read key points and the crops or pictures in `folder` that they belong to: a key-point CSV, or COCO's JSON.
+
+    Of a folder in Market-1501's layout only the training crops are taken: the test persons stay unseen. Raises
+    AnnotationError, or DatasetError where the folder holds no crops.
+    """
+    if Path(path).suffix.lower() == ".json":
+        return read_coco(path, folder)
+    crops = market1501.load(folder).train if market1501.is_here(folder) else own_folder.find_crops([folder])
+    return examples_from_csv(path, crops)
+
+
+def read_coco(path: Path, folder: Path, *, min_joints: int = 5, min_height: float = 64.0) -> PoseExamples:
+    """Read COCO's `person_keypoints_*.json` (Lin et al. 2014); `folder` holds the pictures.
+
+    Each box is made twice as high as wide, like a person crop, as far as the picture allows. The neck is the middle of
+    the shoulders where both are known. A joint that is marked but hidden counts as known. Left out and counted in
+    `notes`: crowds, persons with fewer than `min_joints` joints or lower than `min_height` pixels, missing pictures.
+    Raises AnnotationError where the file is not of that kind, or nothing is left.
+    """
+    pictures, annotations = _read_coco_file(path)
+    left_out: Counter[str] = Counter()
+    kept: list[tuple[Path, Box, np.ndarray]] = []
+    for number, annotation in enumerate(annotations):
+        try:
+            picture = pictures[annotation["image_id"]]
+            box, joints = _from_coco(annotation, picture)
+            file = _inside(folder, picture["file_name"])
+            reason = _why_not(annotation, box, joints, min_joints, min_height)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise AnnotationError(
+                f"{path}: expected COCO person key points, found in annotation {number}: {type(error).__name__} {error}; "
+                "give person_keypoints_*.json"
+            ) from None
+        if reason is None and not file.is_file():
+            reason = "picture missing"
+        if reason is None:
+            kept.append((file, box, joints))
+        else:
+            left_out[reason] += 1
+    notes = tuple(f"{count:,} of {len(annotations):,} persons left out: {why}" for why, count in left_out.items())
+    if not kept:
+        raise AnnotationError(f"{path}: expected persons with pictures in {folder}, {'; '.join(notes) or 'found none'}")
+    files, boxes, joints = zip(*kept, strict=True)
+    return PoseExamples(files, boxes, np.stack(joints), notes)
+
+
+def _read_coco_file(path: Path) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
+    try:
+        content = json.loads(Path(path).read_bytes())
+        pictures = {picture["id"]: picture for picture in content["images"]}
+        return pictures, [a for a in content["annotations"] if "keypoints" in a]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AnnotationError(
+            f"{path}: expected COCO person key points (JSON with images and annotations), found "
+            f"{type(error).__name__} {error}; give person_keypoints_*.json"
+        ) from None
+
+
+def _from_coco(annotation: dict[str, Any], picture: dict[str, Any]) -> tuple[Box, np.ndarray]:
+    """Return the box to cut, whole pixels inside the picture, and the joints (18, 3) as fractions of it."""
+    points = np.array(annotation["keypoints"], np.float64)
+    if points.shape != (3 * len(COCO_JOINTS),) or not np.isfinite(points).all():
+        raise ValueError(f"{points.size} numbers, or not finite ones, for {len(COCO_JOINTS)} joints")
+    left, top, right, bottom = _crop_edges(annotation["bbox"], picture["width"], picture["height"])
+    named = dict(zip(COCO_JOINTS, points.reshape(-1, 3), strict=True))
+    right_shoulder, left_shoulder = named["RShoulder"], named["LShoulder"]
+    both = right_shoulder[2] > 0 and left_shoulder[2] > 0
+    named["Neck"] = (right_shoulder + left_shoulder) / 2 if both else np.zeros(3)
+    joints = np.stack([named[name] for name in JOINTS])
+    x = (joints[:, 0] + 0.5 - left) / max(right - left, 1)
+    y = (joints[:, 1] + 0.5 - top) / max(bottom - top, 1)
+    known = (joints[:, 2] > 0) & (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
+    joints = np.stack([x, y, np.ones_like(x)], axis=1) * known[:, None]
+    return (left, top, right - left, bottom - top), joints.astype(np.float32)
+
+
+def _crop_edges(bbox: list[float], width: int, height: int) -> tuple[int, int, int, int]:
+    left, top, box_width, box_height = map(float, bbox)
+    grow_x = max(0.0, box_height / 2 - box_width) / 2
+    grow_y = max(0.0, box_width * 2 - box_height) / 2
+    return (
+        max(math.floor(left - grow_x), 0),
+        max(math.floor(top - grow_y), 0),
+        min(math.ceil(left + box_width + grow_x), int(width)),
+        min(math.ceil(top + box_height + grow_y), int(height)),
+    )
+
+
+def _why_not(
+    annotation: dict[str, Any], box: Box, joints: np.ndarray, min_joints: int, min_height: float
+) -> str | None:
+    if annotation.get("iscrowd"):
+        return "crowd"
+    if annotation["bbox"][3] < min_height:
+        return f"lower than {min_height:g} pixels"
+    if min(box[2:]) <= 0:
+        return "box outside the picture"
+    # The neck is made up here: it does not count.
+    found = int(joints[:, 2].sum() - joints[JOINTS.index("Neck"), 2])
+    return f"fewer than {min_joints} joints" if found < min_joints else None
+
+
+def _inside(folder: Path, name: str) -> Path:
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise ValueError(f"a picture outside the folder: {name!r}")
+    return Path(folder) / pure
 
 
 def _parse_line(line: str) -> tuple[str, np.ndarray]:

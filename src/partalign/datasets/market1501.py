@@ -53,6 +53,11 @@ def multi_query_pool(folder: Path) -> tuple[Crop, ...]:
     return _read(_find(Path(folder)) / "gt_bbox")
 
 
+def is_here(folder: Path) -> bool:
+    """Whether a folder holds Market-1501's layout, itself or below `Market-1501-v15.09.15`."""
+    return any((root / TRAIN).is_dir() for root in (Path(folder), Path(folder) / FOLDER))
+
+
 def parse_name(path: Path) -> Crop | None:
     """Make a record of a file's name; None where it does not follow the Market-1501 naming."""
     found = _NAME.fullmatch(path.name)
