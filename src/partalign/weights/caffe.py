@@ -25,7 +25,7 @@ _LAYERS = {2: (4, 6), 100: (1, 7)}  # `layers` of V1LayerParameter, `layer` of L
 _LEGACY_SHAPE, _DATA, _SHAPE, _DOUBLE_DATA = (1, 2, 3, 4), 5, 7, 8  # BlobProto
 _DIM = 1  # BlobShape
 
-_MOST_BLOBS = 20_000  # the deepest published nets have about 1,500
+_MOST_BLOBS = 5_000  # the deepest published nets have about 1,500
 _MOST_DIMS = 32  # Caffe's own limit
 
 Value = int | memoryview | bytes
