@@ -181,8 +181,8 @@ def read_coco(path: Path, folder: Path, *, min_joints: int = 5, min_height: floa
             reason = _why_not(annotation, box, joints, min_joints, min_height)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise AnnotationError(
-                f"{path}: expected COCO person key points, found in annotation {number}: {type(error).__name__} {error}; "
-                "give person_keypoints_*.json"
+                f"{path}: expected COCO person key points, found in annotation {number} (from 0) "
+                f"{type(error).__name__} {error}; give person_keypoints_*.json"
             ) from None
         if reason is None and not file.is_file():
             reason = "picture missing"
