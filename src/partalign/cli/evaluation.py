@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -60,7 +59,7 @@ def evaluate(
     print(scores.table())
     if json_ is not None:
         with atomic_file(json_) as file:
-            file.write(json.dumps(scores.to_json(), indent=2).encode())
+            file.write(scores.to_json().encode())
 
 
 def embed(

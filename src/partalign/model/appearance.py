@@ -38,6 +38,9 @@ class LocalResponseNorm(nn.Module):
     with: channel 0 is never taken out of the running sum of channels 3 and above.
     """
 
+    band: Tensor
+    one: Tensor
+
     def __init__(self, channels: int, kind: Lrn = "caffe", alpha: float = 1e-4):
         super().__init__()
         place = torch.arange(channels)

@@ -18,7 +18,7 @@ class CaffeSGD(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None):  # noqa: ARG002
+    def step(self, closure=None):  # type: ignore[override]  # noqa: ARG002
         """Make one step; closures are not supported."""
         for group in self.param_groups:
             for weight in group["params"]:

@@ -22,7 +22,7 @@ from partalign.model.parts import PartStream, PoseMaps
 from partalign.training.optimizer import optimizer_state, rate_share, restore_optimizer, set_rates
 from partalign.training.run import Run, under
 from partalign.training.settings import PoseSettings, ScheduleSettings
-from partalign.weights.checkpoint import load_strictly, read_checkpoint, save_checkpoint
+from partalign.weights.checkpoint import load_stream, load_strictly, save_checkpoint
 
 HEAD = (0, 14, 15, 16, 17)
 """Nose, eyes and ears of the 18 joints: their mean is the head of R-CPM's 14."""
@@ -130,12 +130,7 @@ class PoseTrainer:
             )
         self.stream: PartStream = stream.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if settings.weights.parts is not None:
-            load_strictly(
-                stream,
-                read_checkpoint(settings.weights.parts)[0],
-                source=settings.weights.parts,
-                may_lack=("feature.", "norm."),
-            )
+            load_stream(stream, settings.weights.parts)
         self.training, self.held_out = _split_by_person(examples, settings.held_out, settings.seed)
         self.size = (settings.network.height, settings.network.width)
         self.pictures = Pictures(examples.paths, self.size, boxes=examples.boxes)

@@ -123,7 +123,8 @@ class Run:
 
 def headline(scores: Scores) -> dict[str, float]:
     """The figures that logs and model files keep, as fractions."""
-    return {name: scores.to_json()[name] for name in ("rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP")}
+    figures = scores.as_dict()
+    return {name: figures[name] for name in ("rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP")}
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

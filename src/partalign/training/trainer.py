@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from partalign import progress
 from partalign.crops import Crop, Split
 from partalign.embedding import Embedder
-from partalign.errors import TrainingError, WeightsError
+from partalign.errors import TrainingError
 from partalign.evaluation.evaluate import Scores, score
 from partalign.images import Pictures, network_input
 from partalign.model.network import PartAlignedNetwork, build_network
@@ -34,7 +34,7 @@ from partalign.training.run import Run, under
 from partalign.training.sampler import BalancedSampler, IdentitySampler, Sampler
 from partalign.training.settings import TrainSettings
 from partalign.training.triplet import all_triplet_loss
-from partalign.weights.checkpoint import load_strictly, read_checkpoint
+from partalign.weights.checkpoint import load_stream, load_strictly, read_checkpoint
 
 ADDED_LAYERS = ("feature.", "norm.")
 COLLAPSED_SIMILARITY = 0.9999
@@ -176,17 +176,6 @@ def prepare_network(settings: TrainSettings) -> PartAlignedNetwork:
             load_stream(stream, path)
     freeze(network, settings.freeze)
     return network
-
-
-def load_stream(stream: nn.Module, path: Path) -> None:
-    """Load a stream's pre-trained layers. Added layers keep their start; layers behind the last one are left out."""
-    tensors, description = read_checkpoint(path)
-    if description.get("kind") != "stream":
-        raise WeightsError(f"{path}: expected the weights of one stream, found {description.get('kind')!r}")
-    wanted = stream.state_dict()
-    beyond = [name for name in tensors if name not in wanted and name.split(".")[0] in ("inception_5a", "inception_5b")]
-    kept = {n: t for n, t in tensors.items() if n not in beyond and not n.startswith(ADDED_LAYERS)}
-    load_strictly(stream, kept, source=path, may_lack=ADDED_LAYERS)
 
 
 def freeze(network: PartAlignedNetwork, prefixes: Sequence[str]) -> None:
