@@ -1,7 +1,7 @@
 """Market-1501 (Zheng et al., ICCV 2015) as its authors unpack it, and everything written in the same layout.
 
 File names say all: `PPPP_cCsS_FFFFFF_BB.jpg` is person, camera and sequence, frame, number of the detection.
-Person -1 is junk (ignored in scoring), 0000 a distractor (kept).
+Person -1 is junk (ignored in scoring), 0000 a distractor (kept). 24 files of the official release end in `.jpg.jpg`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OFFICIAL = {
     GALLERY: "19,732 crops of 750 persons, 2,798 of them distractors (0000) and 3,819 junk (-1)",
 }
 
-_NAME = re.compile(r"(?P<person>-1|[0-9]{4})_(?P<camera>c[0-9])s[0-9]_(?P<frame>[0-9]{6})_[0-9]{2}\.jpg")
+_NAME = re.compile(r"(?P<person>-1|[0-9]{4})_(?P<camera>c[0-9])s[0-9]_(?P<frame>[0-9]{6})_[0-9]{2}(?:\.jpg){1,2}")
 _IGNORED = {"thumbs.db", "desktop.ini"}
 
 

@@ -1,0 +1,190 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partalign.crops import Crop
+from partalign.datasets import folder
+from partalign.errors import DatasetError
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def refused(root: Path, *words: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        folder.load(root)
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_folder_for_each_person(tmp_path):
+    names = ["train/alice/cam1_01.jpg", "train/alice/cam2_01.JPG", "train/bob/c3/0001.png", "train/cam4/bob/1.webp"]
+    names += ["query/carol/entry-c1.jpg", "gallery/carol/lobby.cam02.x.jpg", "gallery/dave/c3po.jpg"]
+    split = folder.load(make(tmp_path, *names))
+    found = [(crop.person, crop.camera) for crop in split.train]
+    assert found == [("alice", "cam1"), ("alice", "cam2"), ("bob", "c3"), ("bob", "cam4")]
+    assert [(crop.person, crop.camera) for crop in split.query] == [("carol", "c1")]
+    assert [(crop.person, crop.camera) for crop in split.gallery] == [("carol", "cam02"), ("dave", None)]
+    assert split.notes == ("1 crops have no camera: scoring needs cameras, or same_camera=keep",)
+
+
+def test_names_like_market1501(tmp_path):
+    names = ["query/0002_c1s1_000451_03.jpg", "gallery/0002_c2_f0046182.png", "gallery/-1_c3s1_000007_00.jpg"]
+    names += ["gallery/17_c12.jpg", "bounding_box_test/0002_c1s1_000451_03.jpg"]
+    split = folder.load(make(tmp_path, *names))
+    assert split.query == (Crop(tmp_path / names[0], "0002", "c1", time=451.0),)
+    assert [(c.person, c.camera, c.time) for c in split.gallery] == [
+        ("-1", "c3", 7.0),
+        ("0002", "c2", 46182.0),
+        ("17", "c12", None),
+    ]
+    assert split.notes == (
+        "1 picture outside train, query, gallery left out: bounding_box_test/0002_c1s1_000451_03.jpg",
+    )
+
+
+def test_without_names_all_can_be_searched(tmp_path):
+    split = folder.load(make(tmp_path, "b.jpg", "a.png"))
+    assert [(crop.path.name, crop.person) for crop in split.gallery] == [("a.png", None), ("b.jpg", None)]
+    assert split.notes == ("no query and gallery folders: the crops can be embedded and searched, but not scored",)
+
+
+def test_what_cannot_be_scored_is_said(tmp_path):
+    def notes(name: str, *names: str) -> str:
+        return " / ".join(folder.load(make(tmp_path / name, *names)).notes)
+
+    assert "query: 1 of 2 crops have no person" in notes("a", "query/1.jpg", "query/x/1.jpg", "gallery/x/2.jpg")
+    assert "all crops are of camera c1" in notes("b", "query/x/c1_1.jpg", "gallery/x/c1_2.jpg")
+    lonely = notes("c", "query/x/c1_1.jpg", "query/y/c1_1.jpg", "gallery/x/c2_1.jpg", "gallery/y/c1_2.jpg")
+    assert lonely == "1 of 2 queries have no match from another camera in the gallery: y/c1_1.jpg"
+    assert notes("d", "query/x/c1_1.jpg", "gallery/x/c2_1.jpg") == ""
+    single = notes("e", "train/x/1.jpg", "train/y/1.jpg", "train/y/2.jpg", "train/3.jpg")
+    assert "train: 1 person with one crop, of use as a non-match only: x" in single
+    assert "train: 1 of 4 crops have no person" in single
+
+
+def test_odd_names_are_noted(tmp_path):
+    split = folder.load(make(tmp_path, "all/0002_c1s1_000451_03.jpg", "cam1/bob/1.jpg", "cam2/bob/1.jpg"))
+    assert [crop.person for crop in split.gallery] == ["all", "bob", "bob"]
+    assert "1 crop named after another person than the folder, which counts: all/0002_c1s1_000451_03.jpg" in split.notes
+    assert any("1 folder/file name used by more than one crop" in note and "bob/1.jpg" in note for note in split.notes)
+
+
+def test_other_files_are_left_out_and_counted(tmp_path):
+    make(tmp_path, "x/1.jpg", "x/.2.jpg", "x/Thumbs.db", ".git/3.jpg", "__MACOSX/4.jpg", "notes.txt", "x/a.gif")
+    split = folder.load(tmp_path)
+    assert [crop.key for crop in split.gallery] == ["x/1.jpg"]
+    assert split.notes[0] == "2 files left out, not named as pictures: notes.txt, x/a.gif"
+
+
+def test_links(tmp_path):
+    outside = make(tmp_path / "outside", "secret.jpg", "test/query/x/c1_1.jpg")
+    root = make(tmp_path / "root", "x/1.jpg", "gallery/x/c2_1.jpg")
+    (root / "x/loop").symlink_to(root)
+    (root / "x/self").symlink_to(root / "x/self")
+    (root / "x/gone.jpg").symlink_to(root / "gone.jpg")
+    (root / "gallery/x/copy.jpg").symlink_to("c2_1.jpg")
+    (root / "gallery/x/leak.jpg").symlink_to(outside / "secret.jpg")
+    (root / "query").symlink_to(outside / "test/query")
+    split = folder.load(root)
+    assert [crop.key for crop in split.query] == ["x/c1_1.jpg"]
+    assert [crop.path.name for crop in split.gallery] == ["c2_1.jpg", "copy.jpg", "leak.jpg"]
+    notes = " / ".join(split.notes)
+    assert "1 linked folders not followed: x/loop" in notes
+    assert "2 broken links or devices left out: x/gone.jpg, x/self" in notes
+    assert "1 pictures are links to files outside the folder, and are read: gallery/x/leak.jpg" in notes
+
+
+def test_nothing_to_read(tmp_path):
+    refused(tmp_path / "nowhere", "no such folder")
+    refused(tmp_path, "found none")
+    refused(make(tmp_path, "readme.md"), "1 files left out, not named as pictures: readme.md")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_without_rights(tmp_path):
+    make(tmp_path, "x/1.jpg")
+    (tmp_path / "x").chmod(0)
+    refused(tmp_path, "cannot list it")
+
+
+def test_find_crops(tmp_path):
+    make(tmp_path, "b.jpg", "set/bob/cam1.jpg", "set/a.jpg")
+    crops = folder.find_crops([tmp_path / "b.jpg", str(tmp_path / "set")])
+    assert [(crop.path.name, crop.person) for crop in crops] == [("b.jpg", None), ("a.jpg", None), ("cam1.jpg", "bob")]
+    with pytest.raises(DatasetError, match=r"gone\.jpg: expected a picture or a folder"):
+        folder.find_crops([tmp_path / "gone.jpg"])
+
+
+# crops.csv
+
+
+def table(root: Path, text: str, *names: str) -> Path:
+    make(root, *names)
+    (root / "crops.csv").write_text(text, encoding="utf-8-sig")
+    return root
+
+
+def test_table(tmp_path):
+    text = 'time,path,person,camera,tracklet\n1.5,query/1.jpg,"Bob, the tall",lobby,t1\n,gallery\\2.jpg,,,\n'
+    split = folder.load(table(tmp_path, text, "query/1.jpg", "gallery/2.jpg", "gallery/not listed.jpg"))
+    assert split.query == (Crop(tmp_path / "query/1.jpg", "Bob, the tall", "lobby", "t1", 1.5),)
+    assert split.gallery == (Crop(tmp_path / "gallery/2.jpg"),)
+    assert folder.find_crops([tmp_path]) == split.query + split.gallery
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "found none"),
+        ("file,person\n1.jpg,bob\n", "found file, person"),
+        ("path,person,path\n1.jpg,bob,1.jpg\n", "found path, person, path"),
+        ("path,person\n", "only the header"),
+        ("path,person\n1.jpg\n", "line 2: expected as many cells as columns"),
+        ("path,person\n1.jpg,bob,x\n", "line 2: expected as many cells as columns"),
+        ("path,person\n1.jpg,bob\n1.jpg,eve\n", "line 3: a second line for 1.jpg"),
+        ("path,time\n1.jpg,noon\n", "line 2: expected `time` in seconds, found 'noon'"),
+        ("path,time\n1.jpg,nan\n", "found 'nan'"),
+        ("path\n../outside.jpg\n", "found '../outside.jpg'"),
+        ("path\n/etc/passwd\n", "found '/etc/passwd'"),
+        ("path,person\n,bob\n", "line 2: expected a path inside"),
+        ("path\n1.jpg\n2.jpg\n3.jpg\n", "2 listed files missing: 2.jpg, 3.jpg"),
+        ('path\n"1.jpg\n', "cannot read it"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path, text, found):
+    refused(table(tmp_path, text, "1.jpg"), "crops.csv", found)
+
+
+def test_a_table_in_another_encoding(tmp_path):
+    make(tmp_path, "1.jpg")
+    (tmp_path / "crops.csv").write_bytes("path,person\n1.jpg,Jürgen\n".encode("latin-1"))
+    refused(tmp_path, "UTF-8")
+
+
+@given(st.binary(max_size=200))
+def test_no_table_raises_anything_but_dataset_error(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("table")
+    (root / "crops.csv").write_bytes(b"path,person,time\n" + data)
+    refused(root, "crops.csv")
+
+
+WORD = st.text(st.characters(categories=("L", "N"), include_characters="_-. "), min_size=1, max_size=12)
+
+
+@given(WORD, WORD)
+def test_the_folder_is_the_person_whatever_it_is_called(person, name):
+    path = Path("root") / person / f"{name}.jpg"
+    crop = folder._name(path, f"{person}/{name}.jpg")
+    camera_or_part = person.lower() in folder._NOT_A_PERSON or folder._CAMERA.fullmatch(person.lower())
+    if not camera_or_part:
+        assert crop.person == person
+    assert crop.path == path
