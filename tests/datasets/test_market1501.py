@@ -50,7 +50,7 @@ def test_split(root):
 
 def test_a_person_in_training_and_test_is_noted(root):
     (root / "query" / TRAIN[0]).touch()
-    assert "1 persons are in bounding_box_train and in the test folders" in market1501.load(root).notes[-1]
+    assert "persons in bounding_box_train who are in the test folders as well: 1" in market1501.load(root).notes[-1]
 
 
 def test_multi_query_pool(root):

@@ -41,7 +41,7 @@ def load(folder: Path) -> Split:
     ]
     shared = _persons(train) & (_persons(query) | _persons(gallery))
     if shared:
-        notes.append(f"{len(shared)} persons are in {TRAIN} and in the test folders as well: scores will be too good")
+        notes.append(f"persons in {TRAIN} who are in the test folders as well: {len(shared)}; scores will be too good")
     return Split("market1501", train, query, gallery, tuple(notes))
 
 
