@@ -1,0 +1,5 @@
+"""`python -m partalign` is the `partalign` command."""
+
+from partalign.cli import main
+
+main()

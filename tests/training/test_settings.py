@@ -1,0 +1,67 @@
+import tomllib
+
+import pytest
+
+from partalign.errors import RecipeError
+from partalign.model.network import build_network
+from partalign.training.settings import PoseSettings, TrainSettings, read_recipe, shipped_recipes
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_valid_builds_a_network_and_has_a_title(name):
+    settings = read_recipe(name, PoseSettings if name.startswith("pose") else TrainSettings)
+    assert settings.title
+    assert build_network(settings.network).input_size == (settings.network.height, settings.network.width)
+
+
+def recipe(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[optimizer]\nrat = 1", 'unknown key "optimizer.rat".*did you mean "rate"'),
+        ("sede = 1", 'unknown key "sede".*did you mean "seed"'),
+        ("[network]\npooling = 'compakt'", '"network.pooling" is \'compakt\''),
+        ("[loss]\nmargin = -1", '"loss.margin" is -1: input should be greater than 0'),
+        ("[loss\nmargin = 1", "cannot be read as a TOML recipe"),
+        ("[optimizer]\nrate = 'fast'", '"optimizer.rate" is \'fast\''),
+    ],
+)
+def test_a_typo_gets_one_line_that_names_it(tmp_path, text, words):
+    with pytest.raises(RecipeError, match=words) as error:
+        read_recipe(recipe(tmp_path, text), TrainSettings)
+    assert "\n" not in str(error.value)
+
+
+def test_changes_are_toml_values_or_plain_text(tmp_path):
+    path = recipe(tmp_path, "[loss]\nmargin = 0.1")
+    settings = read_recipe(
+        path, TrainSettings, ["loss.margin=0.4", "network.parts=rcpm", 'freeze=["parts"]', "schedule.iterations=7"]
+    )
+    assert settings.loss.margin == 0.4
+    assert settings.network.parts == "rcpm"
+    assert settings.freeze == ("parts",)
+    assert settings.schedule.iterations == 7
+
+
+@pytest.mark.parametrize(("change", "words"), [("seed", "KEY=VALUE"), ("seed.x=1", "seed"), ("lost.margin=1", "lost")])
+def test_bad_changes_are_refused(tmp_path, change, words):
+    with pytest.raises(RecipeError, match=words):
+        read_recipe(recipe(tmp_path, "seed = 3"), TrainSettings, [change])
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(RecipeError, match='did you mean "short-baseline"'):
+        read_recipe("short-basline", TrainSettings)
+    with pytest.raises(RecipeError, match="no such recipe"):
+        read_recipe("nowhere/x.toml", TrainSettings)
+
+
+def test_settings_survive_json(tmp_path):
+    settings = read_recipe("short-trained", TrainSettings)
+    assert TrainSettings.model_validate_json(settings.model_dump_json()) == settings
+    assert tomllib.loads(shipped_recipes()["short-trained"].read_text())["title"] == settings.title
