@@ -189,7 +189,7 @@ def _from_row(table: Path, row: dict[str, str], line: str) -> tuple[str, Crop]:
 
 def _ambiguous(crops: Iterable[Crop]) -> list[str]:
     twice = [key for key, count in Counter(crop.key for crop in crops).items() if count > 1]
-    told = "used by more than one crop: saved embeddings tell these apart by their order only"
+    told = "used by more than one crop: embed these again if the folder is moved"
     return [f"{_count(twice, 'folder/file name')} {told}: {_some(twice)}"] if twice else []
 
 
