@@ -1,6 +1,7 @@
 """Writing files so that a crash or a full disk loses nothing."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from partalign.errors import SaveError
@@ -34,6 +35,8 @@ class atomic_file:  # noqa: N801 - used as a function
                 self._partial.replace(self.path)
                 return
         except OSError as failure:
+            with suppress(OSError):  # closing writes what is left, and fails again on a full disk
+                self._file.close()
             self._partial.unlink(missing_ok=True)
             raise self._failure(failure) from None
         self._partial.unlink(missing_ok=True)
@@ -41,4 +44,6 @@ class atomic_file:  # noqa: N801 - used as a function
             raise self._failure(error) from None
 
     def _failure(self, error: OSError) -> SaveError:
-        return SaveError(f"{self.path}: cannot be written ({error.strerror or error}); free space or choose another place")
+        return SaveError(
+            f"{self.path}: cannot be written ({error.strerror or error}); free space or choose another place"
+        )

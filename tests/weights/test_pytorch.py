@@ -256,6 +256,25 @@ def test_compressed_archive(path):
         read(path, content)
 
 
+def test_places_outside_the_archive(checkpoint, path):
+    content = bytearray(saved(checkpoint, True))
+    listed = content.index(b"PK\x01\x02")  # first entry of the archive's list; its place is at byte 42
+    for place in (2**32 - 2, 2**31, len(content) - 1):
+        content[listed + 42 : listed + 46] = place.to_bytes(4, "little")
+        with pytest.raises(WeightsError, match="damaged"):
+            read(path, bytes(content))
+
+
+@given(count=st.integers(-(2**63), 2**63 - 1).filter(lambda n: n != 7))
+@quick
+def test_lengths_in_old_files(path, count):
+    content = saved({"w": torch.arange(7.0)}, False)
+    place = len(content) - 7 * 4 - 8
+    assert content[place : place + 8] == struct.pack("<q", 7)
+    with pytest.raises(WeightsError):
+        read(path, content[:place] + struct.pack("<q", count) + content[place + 8 :])
+
+
 def test_values_of_another_checksum(checkpoint, path):
     content = saved(checkpoint, True)
     weight = checkpoint["app_state_dict"]["0.weight"].numpy().tobytes()

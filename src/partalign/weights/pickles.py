@@ -8,6 +8,7 @@ file of some hundred bytes can make it allocate gigabytes.) What the program nam
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,26 +80,31 @@ class View(NamedTuple):
 def run_pickle(program: Any) -> tuple[Any, dict[str, Storage]]:
     """Carry out one pickle, of bytes or at a file's place.
 
-    Returns what it makes, with a View for each tensor, and the storages that it speaks of.
+    Returns what it makes, with a View for each tensor, and the storages that it speaks of, by key. Raises RefusedError
+    where it holds anything but tensors and plain values, ValueError where it is damaged.
     """
+    try:
+        # The listing warns of odd escapes in instructions that are refused the moment they are listed.
+        with warnings.catch_warnings(action="ignore"):
+            return _carry_out(program)
+    except (IndexError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"its pickle makes no sense, {type(error).__name__}") from None
+
+
+def _carry_out(program: Any) -> tuple[Any, dict[str, Storage]]:
     storages: dict[str, Storage] = {}
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
-    steps = 0
-    try:
-        for instruction, argument, _ in pickletools.genops(program):
-            steps += 1
-            if steps > _MOST_INSTRUCTIONS:
-                raise RefusedError("holds too many objects for a state dict")
-            if instruction.name != "STOP":
-                _step(instruction.name, argument, stack, marks, memo)
-            if instruction.name == "BINPERSID":
-                storages[stack[-1].key] = stack[-1]
-    except (IndexError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"its pickle makes no sense, {type(error).__name__}") from None
+    for step, (instruction, argument, _) in enumerate(pickletools.genops(program)):
+        if step > _MOST_INSTRUCTIONS:
+            raise RefusedError("holds too many objects for a state dict")
+        if instruction.name != "STOP":
+            _step(instruction.name, argument, stack, marks, memo)
+        if instruction.name == "BINPERSID":
+            storages[stack[-1].key] = stack[-1]
     if len(stack) != 1:
-        raise ValueError("its pickle makes no sense")
+        raise IndexError
     return stack[0], storages
 
 

@@ -56,6 +56,8 @@ def without_prefix(tensors: Mapping[Any, Any], *, source: Path, prefix: str = "m
 
 def _read_zip(archive: zipfile.ZipFile, data: memoryview) -> dict[Any, Any]:
     entries = {entry.filename: entry for entry in archive.infolist()}
+    if sum(entry.file_size for entry in entries.values()) > len(data):
+        raise RefusedError("is damaged or compressed: its parts are longer than the whole")
     programs = [name for name in entries if name.endswith("/data.pkl")]
     if len(programs) != 1:
         raise RefusedError("has no data.pkl and is another kind of zip archive")
@@ -79,6 +81,8 @@ def _entry(entry: zipfile.ZipInfo, data: memoryview) -> memoryview:
     header = entry.header_offset
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
         raise RefusedError("is compressed or encrypted, which PyTorch's own files are not")
+    if not 0 <= header <= len(data) - 30:
+        raise RefusedError(f"is damaged in {in_one_line(entry.filename)}: download it again")
     name, extra = struct.unpack_from("<HH", data, header + 26)
     start = header + 30 + name + extra
     content = data[start : start + entry.file_size]
@@ -98,7 +102,7 @@ def _read_legacy(data: memoryview) -> dict[Any, Any]:
     place, at = {}, file.tell()
     for key in keys:
         (count,) = struct.unpack_from("<q", data, at)
-        if not isinstance(key, str) or key not in storages or count < 0:
+        if not isinstance(key, str) or key not in storages or count != storages[key].length:
             raise RefusedError(f"is damaged in {in_one_line(key)}: download it again")
         place[key] = slice(at + 8, at + 8 + count * storages[key].dtype.itemsize)
         at = place[key].stop
