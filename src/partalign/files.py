@@ -10,11 +10,13 @@ from partalign.errors import SaveError
 class atomic_file:  # noqa: N801 - used as a function
     """Context manager: a binary file that takes its name only when it is complete; else the old one stays.
 
+    sync: wait until it is on the disk, so that it also outlives a power cut; too slow for thousands of small files.
     Raises SaveError where the disk is full or the folder cannot be written.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, sync: bool = True):
         self.path = Path(path)
+        self._sync = sync
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
 
     def __enter__(self):
@@ -29,7 +31,8 @@ class atomic_file:  # noqa: N801 - used as a function
         try:
             if kind is None:
                 self._file.flush()
-                os.fsync(self._file.fileno())
+                if self._sync:
+                    os.fsync(self._file.fileno())
             self._file.close()
             if kind is None:
                 self._partial.replace(self.path)
