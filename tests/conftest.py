@@ -1,7 +1,9 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 # One thread: the suite runs one process per core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,3 +16,30 @@ def shared() -> Path:
     if not (root / "data").is_dir():
         pytest.skip(f"no real data at {root}: set PARTALIGN_SHARED to run this test")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_market(tmp_path_factory) -> Path:
+    """A folder in Market-1501's layout: 8 training and 4 test persons, each three bands of colour, seen by two cameras."""
+    root = tmp_path_factory.mktemp("tiny") / "Market-1501-v15.09.15"
+    draw = np.random.default_rng(0)
+
+    def write(folder: str, person: int, camera: int, frame: int, colours: np.ndarray) -> None:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        bands = np.repeat(colours, [12, 26, 26], axis=0)[:, None] * np.ones((1, 32, 1))
+        tint = np.array([1.0, 1.0, 1.0] if camera == 1 else [1.5, 0.7, 1.0])
+        noisy = bands * tint + draw.normal(0, 20, (64, 32, 3))
+        picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+        picture.save(root / folder / f"{person:04d}_c{camera}s1_{frame:06d}_01.jpg", quality=95)
+
+    for person in range(1, 13):
+        colours = draw.uniform(60, 170, (3, 3))
+        for camera in (1, 2):
+            if person <= 8:
+                for frame in range(3):
+                    write("bounding_box_train", person, camera, frame, colours)
+            else:
+                write("query", person, camera, 0, colours)
+                write("bounding_box_test", person, camera, 1, colours)
+                write("bounding_box_test", person, camera, 2, colours)
+    return root.parent

@@ -37,17 +37,15 @@ class Embedder:
     def embed(self, crops: Sequence[Crop], description: str = "embedding") -> Embeddings:
         """Return the descriptors (N, D) of the crops that can be read, in order. Raises PictureError."""
         pictures = Pictures(crops, self.network.input_size, on_error=self.on_error, cache_bytes=0)
-        rows = np.arange(len(crops))
-        if self.on_error == "skip":
-            pictures.check()
-            rows = pictures.readable
-        vectors = np.empty((len(rows), self.network.channels), np.float32)
-        with progress.bar(description, len(rows)) as advance:
-            for start in range(0, len(rows), self.batch):
-                chosen = rows[start : start + self.batch]
-                vectors[start : start + len(chosen)] = self(network_input(pictures.batch(chosen))).cpu().numpy()
-                advance(len(chosen))
-        return Embeddings(vectors, tuple(crops[int(row)] for row in rows))
+        batches = [range(start, min(start + self.batch, len(crops))) for start in range(0, len(crops), self.batch)]
+        rows, vectors = [np.empty(0, np.intp)], [np.empty((0, self.network.channels), np.float32)]
+        with progress.bar(description, len(crops)) as advance:
+            for chosen, pixels in pictures.stream(batches):
+                if len(chosen):
+                    rows.append(chosen)
+                    vectors.append(self(network_input(pixels)).cpu().numpy())
+                advance(self.batch)
+        return Embeddings(np.concatenate(vectors), tuple(crops[int(row)] for row in np.concatenate(rows)))
 
     @torch.inference_mode()
     def __call__(self, pictures: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ def train(
     out: Path,
     set_: Changes = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    corrupt: Literal["refuse", "skip"] = "refuse",
     device: str = "cpu",
 ) -> None:
     """Train a network by a recipe, and score it on the data set's query and gallery.
@@ -30,6 +31,7 @@ def train(
     out: the run's folder: settings, log, checkpoints, model.safetensors
     set_: change one setting of the recipe, KEY=VALUE; may be repeated
     resume: go on with the run in --out
+    corrupt: what a picture that cannot be read does: stop the work, or be named and left out
     device: cpu, cuda, cuda:1 ...
     """
     from partalign.datasets import load_dataset
@@ -38,7 +40,7 @@ def train(
 
     settings = read_recipe(recipe, TrainSettings, set_ or ())
     split = load_dataset(settings.dataset, data)
-    model, scores = run(settings, split, out, resume=resume, device=device)
+    model, scores = run(settings, split, out, resume=resume, device=device, on_error=corrupt)
     if scores is not None:
         print(scores.table())
     print(f"model: {model}")

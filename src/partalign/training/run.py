@@ -70,7 +70,7 @@ class Run:
                 self._board.add_scalar(name, value, iteration)
         if not progress.console.is_terminal and iteration % 20 == 0:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-            progress.console.print(f"iteration {iteration}  {shown}", highlight=False)
+            _say(f"iteration {iteration}  {shown}")
 
     def log_scores(self, iteration: int, scores: Scores | None) -> None:
         """Log an evaluation, and print it in one line."""
@@ -79,7 +79,7 @@ class Run:
         values = headline(scores)
         self.log(iteration, **values)
         line = "  ".join(f"{name} {value:.1%}" for name, value in values.items())
-        progress.console.print(f"iteration {iteration}: {line}", highlight=False)
+        _say(f"iteration {iteration}: {line}")
 
     def finish(self, network: nn.Module, scores: Scores | None) -> Path:
         """Write `model.safetensors`: the network, how it was built, trained and scored."""
@@ -137,6 +137,10 @@ def _iteration(line: str) -> float:
         return json.loads(line)["iteration"]
     except (json.JSONDecodeError, KeyError):
         return float("inf")
+
+
+def _say(line: str) -> None:
+    progress.console.print(line, highlight=False, soft_wrap=True)
 
 
 def _differences(mine: dict, theirs: dict, prefix: str = "") -> list[str]:

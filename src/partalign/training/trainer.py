@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ from partalign.weights.checkpoint import load_stream, load_strictly, read_checkp
 ADDED_LAYERS = ("feature.", "norm.")
 COLLAPSED_SIMILARITY = 0.9999
 
+OnError = Literal["refuse", "skip"]
+
 
 class IdentityHead(nn.Module):
     """BNNeck and a linear classifier over the training persons (Luo et al. 2019); thrown away after training."""
@@ -58,27 +61,36 @@ class IdentityHead(nn.Module):
 
 @dataclass(frozen=True)
 class Step:
-    """What one iteration showed. violating: share of the triplets with a positive loss."""
+    """What one iteration showed.
+
+    loss: the triplet loss. violating: share of the triplets with a positive loss. similarity: mean of all pairs of
+    descriptors, 1 where all are alike. identity: the identity loss (0 where there is none).
+    """
 
     loss: float
     violating: float
     similarity: float
+    identity: float = 0.0
 
 
 class Trainer:
     """A network, its optimiser and its data. `step(i)` makes iteration i; nothing else depends on time or order."""
 
-    def __init__(self, settings: TrainSettings, crops: Sequence[Crop], device: str = "cpu"):
+    def __init__(
+        self, settings: TrainSettings, crops: Sequence[Crop], device: str = "cpu", on_error: OnError = "refuse"
+    ):
         self.settings, self.device = settings, torch.device(device)
         torch.manual_seed(settings.seed)
         self.network = prepare_network(settings).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        persons, labels = np.unique([str(crop.person) for crop in crops], return_inverse=True)
+        self.pictures = Pictures(crops, self.network.input_size, on_error=on_error)
+        # A damaged crop is met now, not hours later.
+        self.rows = self.pictures.readable
+        persons, labels = np.unique([str(crops[row].person) for row in self.rows], return_inverse=True)
         self.labels = torch.from_numpy(labels).to(device)
         self.head = None
         if settings.loss.identity_weight:
             self.head = IdentityHead(self.network.channels, len(persons), settings.loss.smoothing).to(device)
         self.sampler = _make_sampler(settings, labels)
-        self.pictures = Pictures(crops, self.network.input_size)
         self.optimizer = make_optimizer(
             self._named_parameters(), lambda name: _is_new(name, settings), settings.optimizer
         )
@@ -89,7 +101,7 @@ class Trainer:
         s = self.settings
         rows = self.sampler.batch(iteration)
         set_rates(self.optimizer, rate_share(s.schedule, iteration))
-        pictures = network_input(self.pictures.batch(rows)).to(self.device)
+        pictures = network_input(self.pictures.batch(self.rows[rows])).to(self.device)
         pictures = augment(pictures, s.augment, np.random.default_rng([s.seed, 4, iteration]))
         self.optimizer.zero_grad(set_to_none=True)
         descriptors = self._describe(pictures)
@@ -149,13 +161,15 @@ class Trainer:
         s = self.settings.loss
         leaf = descriptors.requires_grad_()
         triplet = all_triplet_loss(leaf, labels, s.margin, s.reduction, s.comparison)
-        loss = triplet.loss
+        total, identity = triplet.loss, 0.0
         if self.head is not None and iteration >= s.identity_from * self.settings.schedule.iterations:
-            loss = loss + s.identity_weight * self.head(leaf, labels)
-        loss.backward()
-        mean = leaf.detach().mean(0)
-        step = Step(float(loss.detach()), triplet.violating / max(triplet.triplets, 1), float(mean @ mean))
-        return step, leaf.grad  # type: ignore[return-value]
+            cross_entropy = self.head(leaf, labels)
+            total, identity = total + s.identity_weight * cross_entropy, float(cross_entropy.detach())
+        total.backward()
+        fixed = leaf.detach()
+        similarity = 1 - float((fixed - fixed.mean(0)).square().sum(1).mean())
+        share = triplet.violating / max(triplet.triplets, 1)
+        return Step(float(triplet.loss.detach()), share, similarity, identity), leaf.grad  # type: ignore[return-value]
 
     def _backward(self, pictures: Tensor, descriptors: Tensor, gradient: Tensor) -> None:
         if descriptors.grad_fn is not None:
@@ -191,15 +205,22 @@ def freeze(network: PartAlignedNetwork, prefixes: Sequence[str]) -> None:
 
 
 def train(
-    settings: TrainSettings, split: Split, out: Path, *, resume: bool = False, device: str = "cpu"
+    settings: TrainSettings,
+    split: Split,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    on_error: OnError = "refuse",
 ) -> tuple[Path, Scores | None]:
     """Train on `split.train`, writing checkpoints, a log and at the end `model.safetensors` into `out`.
 
+    on_error: whether a crop that cannot be read stops the work ("refuse") or is named and left out ("skip").
     Returns the model's path and its scores on the split's query and gallery (None where there are none).
     Raises TrainingError, PictureError, WeightsError, SaveError; what was saved before stays.
     """
     run = Run(out, settings, resume=resume)
-    trainer = Trainer(settings, split.train, device)
+    trainer = Trainer(settings, split.train, device, on_error)
     first = run.restore(trainer)
     total = settings.schedule.iterations
     with progress.bar("training", total, completed=first) as advance, run:
@@ -216,20 +237,22 @@ def train(
             )
             advance(1, f"loss {step.loss:.4f}  violating {step.violating:.1%}  {speed:.0f} images/s")
             if settings.evaluate_every and (iteration + 1) % settings.evaluate_every == 0 and iteration + 1 < total:
-                scores = evaluate_network(trainer.network, split, device)
+                scores = evaluate_network(trainer.network, split, device, on_error)
                 trainer.network.train()
                 run.log_scores(iteration + 1, scores)
             if (iteration + 1) % settings.save_every == 0 or iteration + 1 == total:
                 run.save(trainer, iteration + 1)
-    scores = evaluate_network(trainer.network, split, device)
+    scores = evaluate_network(trainer.network, split, device, on_error)
     return run.finish(trainer.network, scores), scores
 
 
-def evaluate_network(network: PartAlignedNetwork, split: Split, device: str = "cpu") -> Scores | None:
+def evaluate_network(
+    network: PartAlignedNetwork, split: Split, device: str = "cpu", on_error: OnError = "refuse"
+) -> Scores | None:
     """Embed and score the split's query and gallery; None where one of them is empty."""
     if not split.query or not split.gallery:
         return None
-    embedder = Embedder(network, device=device)
+    embedder = Embedder(network, device=device, on_error=on_error)
     return score(embedder.embed(split.query, "query"), embedder.embed(split.gallery, "gallery"))
 
 
@@ -250,9 +273,9 @@ def _is_new(name: str, settings: TrainSettings) -> bool:
 
 
 def _refuse_collapse(step: Step, iteration: int) -> None:
-    if not np.isfinite(step.loss):
+    if not np.isfinite(step.loss + step.identity):
         raise TrainingError(
-            f"iteration {iteration + 1}: the loss is {step.loss}: lower optimizer.rate or set optimizer.clip"
+            f"iteration {iteration + 1}: the loss is {step.loss + step.identity}: lower optimizer.rate or set optimizer.clip"
         )
     if step.similarity > COLLAPSED_SIMILARITY:
         raise TrainingError(

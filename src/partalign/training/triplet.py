@@ -58,15 +58,15 @@ class _AllTriplets(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, X: Tensor, labels: Tensor, margin: float, reduction: Reduction):  # type: ignore[override]
-        partners = _positives(labels)
+        partners, missing, sizes = _positives(labels)
         gradient = torch.zeros_like(X) if ctx.needs_input_grad[0] else None
         total, violating = 0.0, 0
         rows = max(1, BLOCK_NUMBERS // max(len(X), 1))
-        for start in range(0, len(X) if partners.shape[1] else 0, rows):
+        for start in range(0, len(X), rows):
             block = slice(start, start + rows)
-            value, count = _add_block(X, labels, margin, block, partners[block], gradient)
+            value, count = _add_block(X, labels, margin, block, partners[block], missing[block], gradient)
             total, violating = total + value, violating + count
-        triplets = _count_triplets(labels)
+        triplets = int((sizes * (sizes - 1) * (len(X) - sizes)).sum())
         divisor = max(triplets if reduction == "mean" else violating, 1)
         if gradient is not None:
             ctx.save_for_backward(gradient.div_(divisor))
@@ -79,47 +79,35 @@ class _AllTriplets(torch.autograd.Function):
 
 
 def _add_block(
-    X: Tensor, labels: Tensor, margin: float, block: slice, partners: Tensor, gradient: Tensor | None
+    X: Tensor, labels: Tensor, margin: float, block: slice, partners: Tensor, missing: Tensor, gradient: Tensor | None
 ) -> tuple[float, int]:
     """Loss sum and violating triplets of a block of anchors; adds their share to `gradient` (N, D)."""
     S = X[block] @ X.T
-    missing = partners < 0
-    thresholds = S.gather(1, partners.clamp(min=0)).sub_(margin).masked_fill_(missing, torch.inf)
+    thresholds = S.gather(1, partners).sub_(margin).masked_fill_(missing, torch.inf)
     thresholds, order = thresholds.sort(dim=1)
-    partners = partners.gather(1, order)
     same = labels[block, None] == labels[None]
     below = torch.searchsorted(thresholds, S).masked_fill_(same, 0)  # positives that a negative violates
-    histogram = S.new_zeros(len(S), thresholds.shape[1] + 1)
-    histogram.scatter_add_(1, below, torch.ones((), dtype=S.dtype, device=S.device).expand_as(S))
+    one = torch.ones((), dtype=S.dtype, device=S.device)
+    histogram = S.new_zeros(len(S), thresholds.shape[1] + 1).scatter_add_(1, below, one.expand_as(S))
     counts = histogram.flip(1).cumsum(1).flip(1)[:, 1:]  # negatives that violate a positive
     counts = counts.masked_fill(thresholds.isinf(), 0)
-    G = below.to(S.dtype).scatter_add_(1, partners.clamp(min=0), -counts)
+    G = below.to(S.dtype).scatter_add_(1, partners.gather(1, order), -counts)
     violating = counts.sum(dtype=torch.float64)
-    value = (G * S).sum(dtype=torch.float64) + margin * violating
-    if gradient is not None:
+    value = (G * S).sum(1).sum(dtype=torch.float64) + margin * violating
+    if gradient is not None and len(S) == len(X):
+        gradient += (G + G.T) @ X  # the whole batch is one block: one product does for both sides
+    elif gradient is not None:
         gradient[block] += G @ X
         gradient += G.T @ X[block]
     return float(value), int(violating)
 
 
-def _positives(labels: Tensor) -> Tensor:
-    """(N, K) rows of the other members of each row's identity, padded with -1."""
-    order = labels.argsort(stable=True)
-    _, sizes = labels[order].unique_consecutive(return_counts=True)
-    largest = int(sizes.max()) if len(sizes) else 0
-    starts = sizes.cumsum(0) - sizes
-    slot = torch.arange(largest, device=labels.device)
-    group = (starts[:, None] + slot).clamp(max=max(len(labels) - 1, 0))
-    members = torch.where(slot < sizes[:, None], order[group], -1) if largest else group
-    of_row = torch.empty_like(order)
-    of_row[order] = torch.repeat_interleave(torch.arange(len(sizes), device=labels.device), sizes)
-    rows = members[of_row]
+def _positives(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, K) rows of each row's identity; (N, K) whether that is the row itself or padding; sizes of the identities."""
+    _, group, sizes = labels.unique(return_inverse=True, return_counts=True)
+    order = group.argsort(stable=True)
+    first = sizes.cumsum(0) - sizes
+    slot = torch.arange(int(sizes.max()) if len(sizes) else 0, device=labels.device)
+    rows = order[(first[group, None] + slot).clamp_(max=len(labels) - 1)]
     itself = rows == torch.arange(len(labels), device=labels.device)[:, None]
-    # Everybody's row holds itself once: move it to the end of the row and cut it off.
-    kept = itself.to(torch.int8).argsort(dim=1, stable=True)[:, : max(largest - 1, 0)]
-    return rows.gather(1, kept)
-
-
-def _count_triplets(labels: Tensor) -> int:
-    sizes = labels.unique(return_counts=True)[1].double()
-    return int((sizes * (sizes - 1) * (len(labels) - sizes)).sum())
+    return rows, itself | (slot >= sizes[group, None]), sizes
