@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,11 @@ def test_cameras_of_crops_that_cannot_match_are_not_asked_for():
     assert relevance.junk.tolist() == [2]
     without_cameras = [Crop(c.path, c.person) for c in gallery]
     assert rows(SINGLE_CAMERA.relevance([Crop(Path("q.jpg"), "1")], without_cameras).matches) == [[0]]
+
+
+def test_results_of_the_two_cannot_be_taken_for_each_other():
+    assert (MARKET1501.name, SINGLE_CAMERA.name) == ("market1501", "single-camera")
+    assert replace(MARKET1501, same_camera="keep") == SINGLE_CAMERA
 
 
 def test_unknown_choice_is_refused():

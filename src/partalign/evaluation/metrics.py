@@ -31,7 +31,7 @@ APKind = Literal["rectangular", "trapezoidal"]
 BLOCK_BYTES = 64 * 2**20
 """Memory for one block of similarities; a block has 192 rows at least (400 MB for 519,732 gallery rows)."""
 
-_TILE = (192, 1024)  # queries per product; gallery rows of the last product, and what those of the first divide by
+_TILE = (192, 256)  # queries per product; gallery rows of the last product, and what those of the first divide by
 _PADDING = 16  # columns: a row length that is a multiple of 4 KiB makes all rows compete for the same cache lines
 _SORTED_PER_MATCH = 128  # above so many rivals per match, counting them once per match is faster than sorting them
 _NO_ROWS = np.empty(0, dtype=np.intp)

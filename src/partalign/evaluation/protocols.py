@@ -47,11 +47,15 @@ class Protocol:
     EvaluationError where `same_camera` is neither.
     """
 
-    name: str = "market1501"
     same_camera: SameCamera = "ignore"
 
     def __post_init__(self):
         require_one_of(self.same_camera, SameCamera, "same_camera")
+
+    @property
+    def name(self) -> str:
+        """What results are reported under: "market1501", or "single-camera" where the same camera is kept."""
+        return "market1501" if self.same_camera == "ignore" else "single-camera"
 
     def relevance(self, query: Sequence[Crop], gallery: Sequence[Crop]) -> Relevance:
         """Sort out the gallery for each query.
@@ -99,7 +103,7 @@ _NO_ROWS = np.empty(0, dtype=np.intp)
 MARKET1501 = Protocol()
 """The rules of Market-1501, DukeMTMC-reID, MARS and the new CUHK03 protocol."""
 
-SINGLE_CAMERA = Protocol("single-camera", same_camera="keep")
+SINGLE_CAMERA = Protocol(same_camera="keep")
 """The same rules for data of one camera, or without cameras: only the query's own picture is ignored."""
 
 
