@@ -53,9 +53,8 @@ def stroke(
     w1 = w0 if w1 is None else w1
     radius = np.minimum(w0, w1) if corner is None else corner
     if corner is None:
-        along = end - start
-        length = np.maximum(np.sqrt(along[:, 0] * along[:, 0] + along[:, 1] * along[:, 1]), 1e-6)
-        reach = along * (radius / length)[:, None]
+        dx, dy, _ = _direction(end[:, 0] - start[:, 0], end[:, 1] - start[:, 1])
+        reach = np.stack([dx * radius, dy * radius], axis=1)
         start, end = start - reach, end + reach
     columns = (start[:, 0], start[:, 1], end[:, 0], end[:, 1], w0, w1, bulge, radius)
     return Stroke(*(_column(c, len(start)) for c in columns))
@@ -63,6 +62,18 @@ def stroke(
 
 def _column(values: float | np.ndarray, rows: int) -> np.ndarray:
     return values.astype(F32) if isinstance(values, np.ndarray) and values.ndim else np.full(rows, values, F32)
+
+
+def _direction(dx: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vector and length; downwards where there is next to no length, as of an arm that points at the camera."""
+    length = np.sqrt(dx * dx + dy * dy)
+    short = length < 1e-3
+    length = np.where(short, length.dtype.type(1e-3), length)
+    return (
+        np.where(short, length.dtype.type(0), dx / length),
+        np.where(short, length.dtype.type(1), dy / length),
+        length,
+    )
 
 
 @dataclass
@@ -82,9 +93,7 @@ def surface(strokes: Stroke, x: np.ndarray, y: np.ndarray, soft: float = 1.0) ->
     """Measure the strokes at places x, y, which broadcast to (B, ...); `soft` is the width of their edges in pixels."""
     shape = (-1,) + (1,) * (max(x.ndim, y.ndim) - 1)
     x0, y0, x1, y1, w0, w1, bulge, corner = (c.reshape(shape) for c in vars(strokes).values())
-    dx, dy = x1 - x0, y1 - y0
-    length = np.maximum(np.sqrt(dx * dx + dy * dy), F32(1e-3))
-    dx, dy = dx / length, dy / length
+    dx, dy, length = _direction(x1 - x0, y1 - y0)
     x, y = x - x0, y - y0
     along = x * dx + y * dy
     across = x * dy - y * dx
@@ -94,7 +103,9 @@ def surface(strokes: Stroke, x: np.ndarray, y: np.ndarray, soft: float = 1.0) ->
     if bulge.any():
         half += t * (1 - t) * (4 * bulge)
     np.maximum(half, F32(0.05), out=half)
-    # distance to a box with rounded corners, whose half width changes along the stroke
+    # Distance to a box with rounded corners, whose half width changes along the stroke. It is 0 inside, so corners are
+    # round by half a pixel at least: else the inside would count as an edge.
+    corner = np.maximum(corner, F32(0.5))
     side = np.abs(across)
     side -= half
     side += corner
@@ -192,10 +203,9 @@ class Canvas:
 
     def _shade(self, s: Stroke, on: Surface, rows: np.ndarray) -> np.ndarray:
         """Light on a cylinder: its surface turns from left to right across the stroke."""
-        dx, dy = s.x1 - s.x0, s.y1 - s.y0
-        length = np.maximum(np.sqrt(dx * dx + dy * dy), F32(1e-3))
+        dx, dy, _ = _direction(s.x1 - s.x0, s.y1 - s.y0)
         ambient, from_right, from_below, from_camera = self.light[rows].T
-        sideways = (from_right * dy - from_below * dx) / length
+        sideways = from_right * dy - from_below * dx
         shade = on.u * on.u
         np.subtract(1, shade, out=shade)
         np.sqrt(shade, out=shade)

@@ -65,6 +65,11 @@ class Wardrobe(Table):
     bag_side: np.ndarray
     bag_size: np.ndarray
 
+    @property
+    def loaded_arms(self) -> np.ndarray:
+        """The arms, right and left, that hold a bag: (P, 2) bool."""
+        return (self.bag == HANDBAG)[:, None] & (self.bag_side[:, None] == [0, 1])
+
     @classmethod
     def draw(cls, seed: int, persons: np.ndarray, group_size: int) -> Wardrobe:
         """Dress the given persons, (P,) int. What a person wears does not depend on which others are drawn."""

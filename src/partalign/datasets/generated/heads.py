@@ -25,10 +25,9 @@ def paint_head(canvas: Canvas, p: People) -> None:
     low, high = (np.sin(np.clip(turn + side, -np.pi / 2, np.pi / 2)) for side in (-_FACE, _FACE))
     middle, half = (low + high) / 2 * RADIUS, (high - low) / 2
     brow = np.where(shaved, -0.06, -0.025) + tilt
-    face = p.part(
-        sk.HEAD, (middle * 0.9, brow), (middle * 0.95, 0.058 + tilt), half * RADIUS * 0.93, half * RADIUS * 0.72
-    )
+    face = p.part(sk.HEAD, (middle * 0.95, brow), (middle, 0.058 + tilt), half * RADIUS * 0.95, half * RADIUS * 0.74)
     canvas.draw(face, c.skin, half > 0.12)
+    canvas.draw(p.part(sk.NOSE, (0, -0.02), (0, 0), 0.017), c.skin * 0.97, p.head[:, 2] > -0.15)
 
     seen = (half > 0.3) & (p.head[:, 2] > 0)
     eyes = p.limb(p.at(sk.EYE[0]), p.at(sk.EYE[1]), np.where(c.glasses, 0.02, 0.011))

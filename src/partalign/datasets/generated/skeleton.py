@@ -69,8 +69,11 @@ WALK, STAND, CARRY, PHONE, POCKETS, STRAP, FOLDED = range(7)
 _POSES = (0.50, 0.16, 0.09, 0.08, 0.07, 0.06, 0.04)
 
 
-def draw_angles(draws: Draws) -> Angles:
-    """Draw poses: a phase of the gait for the legs, and for the arms one of seven things to do."""
+def draw_angles(draws: Draws, loaded: np.ndarray | None = None) -> Angles:
+    """Draw poses: a phase of the gait for the legs, and for the arms one of seven things to do.
+
+    loaded: (B, 2) bool, arms, right and left, that hang down because they hold a bag.
+    """
     pose = draws.choice("pose", _POSES)
     still = (pose == STAND) | (pose == FOLDED) | draws.chance("still", 0.12)
     stride = np.where(still, draws.uniform("stance", 0.0, 0.12), draws.uniform("stride", 0.2, 0.62))
@@ -84,6 +87,7 @@ def draw_angles(draws: Draws) -> Angles:
     lift = draws.uniform("lift", 0.08, 0.26, size=2)
     inward = draws.normal("inward", 0.05, 0.1, size=2)
     side = draws.order("busy side", 2) == 0  # (B, 2) bool: which arm is busy where only one is
+    free = np.ones((len(draws), 2), bool) if loaded is None else ~loaded
     for busy, target in (
         ((pose == CARRY)[:, None], (0.25, 1.45, 0.15, 0.35)),
         ((pose == FOLDED)[:, None], (0.45, 1.75, 0.15, 1.05)),
@@ -94,15 +98,15 @@ def draw_angles(draws: Draws) -> Angles:
     ):
         wobble = draws.normal("wobble", 0.0, 0.12, size=8).reshape(-1, 4, 2)
         arm, elbow, lift, inward = (
-            np.where(busy, goal + wobble[:, k], old)
+            np.where(busy & free, goal + wobble[:, k], old)
             for k, (goal, old) in enumerate(zip(target, (arm, elbow, lift, inward), strict=True))
         )
     return Angles(
         thigh=swing * stride[:, None] + 0.06 + draws.normal("thigh", 0.0, 0.04, size=2),
         knee=0.08 + lifting * (1.5 * stride)[:, None] + np.abs(draws.normal("knee", 0.0, 0.06, size=2)),
         spread=draws.uniform("spread", -0.02, 0.1, size=2) + np.where(still, 0.04, 0.0)[:, None],
-        arm=arm,
-        elbow=np.clip(elbow, 0.02, 2.5),
+        arm=np.where(free, arm, 0.4 * arm),
+        elbow=np.where(free, np.clip(elbow, 0.02, 2.5), 0.15),
         lift=lift,
         inward=inward,
         lean=lean,
@@ -160,9 +164,9 @@ def _head(points: np.ndarray, b: Bodies, a: Angles, spine: np.ndarray) -> None:
         return points[:, HEAD] + (left * x + up * y + ahead * z) * h[:, None]
 
     points[:, TOP] = place(0, 0.072, -0.005)
-    points[:, NOSE] = place(0, -0.012, 0.058)
+    points[:, NOSE] = place(0, -0.012, 0.054)
     for k, side in _SIDES:
-        points[:, EYE[k]] = place(side * 0.02, 0.006, 0.047)
+        points[:, EYE[k]] = place(side * 0.02, 0.006, 0.045)
         points[:, EAR[k]] = place(side * 0.044, -0.004, -0.004)
 
 
@@ -211,6 +215,6 @@ def face_in_sight(seen: np.ndarray) -> np.ndarray:
     shown = np.ones((len(seen), 18), bool)
     shown[:, NOSE] = ahead > -0.15
     for k, side in _SIDES:
-        shown[:, EYE[k]] = 0.9 * ahead + 0.43 * side * left > 0.05
+        shown[:, EYE[k]] = 0.9 * ahead + 0.43 * side * left > 0.2
         shown[:, EAR[k]] = side * left > -0.25
     return shown

@@ -119,7 +119,7 @@ class World:
 
     def _where(self, numbers: np.ndarray) -> np.ndarray:
         # persons start at different cameras: with few crops, all cameras still see as many
-        return (numbers + self._who(numbers)) % self.cameras
+        return (numbers % self.crops_per_person + self._who(numbers)) % self.cameras
 
     def _check(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         numbers = np.asarray(indices)

@@ -116,7 +116,7 @@ def _is_there(path: Path) -> bool:
 
 def _paths(world: World, folder: Path, train_fraction: float) -> list[Path]:
     groups = -(-world.persons // world.group_size)
-    train_groups = min(max(round(train_fraction * groups), 1), groups - 1)
+    train_groups = min(max(int(train_fraction * groups + 0.5), 1), groups - 1)
     seen: set[tuple[str, str]] = set()
     paths = []
     for index in range(len(world)):
