@@ -20,7 +20,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_market(tmp_path_factory) -> Path:
-    """A folder in Market-1501's layout: 8 training and 4 test persons, each three bands of colour, seen by two cameras."""
+    """A folder in Market-1501's layout: 8 training and 4 test persons, each three bands of colour, two cameras."""
     root = tmp_path_factory.mktemp("tiny") / "Market-1501-v15.09.15"
     draw = np.random.default_rng(0)
 

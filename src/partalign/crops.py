@@ -70,7 +70,8 @@ class Embeddings:
             raise ShapeError(
                 f"expected one row of `vectors` for each of {len(self.crops)} crops, found shape {self.vectors.shape}"
             )
-        norms = np.linalg.norm(self.vectors, axis=1)
+        # linalg.norm would hold a second copy of the vectors.
+        norms = np.sqrt(np.einsum("nd,nd->n", self.vectors, self.vectors))
         bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
         if len(bad):
             raise EvaluationError(

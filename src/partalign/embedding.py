@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 
 from partalign import progress
-from partalign.crops import Crop, Embeddings
+from partalign.crops import Crop, Embeddings, Split
+from partalign.evaluation.evaluate import Scores, score
+from partalign.evaluation.metrics import APKind
+from partalign.evaluation.protocols import MARKET1501, Protocol
 from partalign.images import Pictures, network_input
 from partalign.model.network import PartAlignedNetwork
+
+OnError = Literal["refuse", "skip"]
 
 
 class Embedder:
@@ -29,7 +34,7 @@ class Embedder:
         device: str | torch.device = "cpu",
         batch: int = 64,
         flip: bool = False,
-        on_error: Literal["refuse", "skip"] = "refuse",
+        on_error: OnError = "refuse",
     ):
         self.network = network.eval().to(device, memory_format=torch.channels_last)
         self.device, self.batch, self.flip, self.on_error = torch.device(device), batch, flip, on_error
@@ -60,3 +65,9 @@ class Embedder:
     def maps(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, H, W) network input -> appearance maps and part maps (None for a network of one stream)."""
         return self.network.maps(pictures.to(self.device))
+
+
+def evaluate(embedder: Embedder, split: Split, protocol: Protocol = MARKET1501, ap: APKind = "rectangular") -> Scores:
+    """Embed the split's query and gallery and score them. Raises PictureError, EvaluationError."""
+    query, gallery = embedder.embed(split.query, "query"), embedder.embed(split.gallery, "gallery")
+    return score(query, gallery, protocol, ap)

@@ -63,7 +63,9 @@ def test_maps_have_the_papers_sizes(dilation, size):
 
 
 def test_reduced_pose_has_the_published_number_of_parameters():
-    count = sum(p.numel() for name, p in ReducedPose().named_parameters() if name.split(".")[0] not in ("feature", "norm"))
+    count = sum(
+        p.numel() for name, p in ReducedPose().named_parameters() if name.split(".")[0] not in ("feature", "norm")
+    )
     assert count == 2_969_310
 
 
@@ -140,7 +142,7 @@ def test_lrn_equals_loops(kind):
     x = torch.randn(2, 9, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * 300
     expected = torch.empty_like(x)
     for c in range(9):
-        window = [j for j in range(max(0, c - 2), min(9, c + 3))]
+        window = list(range(max(0, c - 2), min(9, c + 3)))
         if kind == "released" and c >= 3:
             window.append(0)
         total = sum(x[:, j] ** 2 for j in window)
@@ -151,7 +153,9 @@ def test_lrn_equals_loops(kind):
 
 def test_caffe_lrn_equals_the_librarys():
     x = torch.randn(2, 64, 5, 4, generator=torch.Generator().manual_seed(4)) * 200
-    torch.testing.assert_close(LocalResponseNorm(64)(x), F.local_response_norm(x, 5, 1e-4, 0.75, 1.0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        LocalResponseNorm(64)(x), F.local_response_norm(x, 5, 1e-4, 0.75, 1.0), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_dilated_inceptions_follow_the_released_code():
@@ -162,4 +166,6 @@ def test_dilated_inceptions_follow_the_released_code():
         assert (module.pool.kernel_size, module.pool.padding) == (5, 2)
         assert plain.get_submodule(f"inception_{name}").three.dilation == (1, 1)
     assert dilated.get_submodule("inception_3b").three.dilation == (1, 1)
-    assert [tuple(m.shape) for m in plain.state_dict().values()] == [tuple(m.shape) for m in dilated.state_dict().values()]
+    assert [tuple(m.shape) for m in plain.state_dict().values()] == [
+        tuple(m.shape) for m in dilated.state_dict().values()
+    ]

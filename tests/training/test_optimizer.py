@@ -1,8 +1,17 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
-from partalign.training.optimizer import CaffeSGD, make_optimizer, optimizer_state, rate_share, restore_optimizer, set_rates
+from partalign.training.optimizer import (
+    CaffeSGD,
+    make_optimizer,
+    optimizer_state,
+    rate_share,
+    restore_optimizer,
+    set_rates,
+)
 from partalign.training.settings import OptimizerSettings, ScheduleSettings
 
 
@@ -42,7 +51,9 @@ def test_rates_and_decay_by_kind_of_parameter():
 
 def test_the_papers_schedule_divides_by_five_every_20000():
     schedule = ScheduleSettings()
-    assert [rate_share(schedule, i) for i in (0, 19_999, 20_000, 40_000, 74_999)] == pytest.approx([1, 1, 0.2, 0.04, 0.008])
+    assert [rate_share(schedule, i) for i in (0, 19_999, 20_000, 40_000, 74_999)] == pytest.approx(
+        [1, 1, 0.2, 0.04, 0.008]
+    )
 
 
 def test_cosine_falls_to_zero_after_warm_up():
@@ -52,7 +63,7 @@ def test_cosine_falls_to_zero_after_warm_up():
     assert max(shares) == pytest.approx(1, abs=0.03)
     assert shares[50] == pytest.approx(0.5)
     assert 0 < shares[99] < 1e-3
-    assert all(a > b for a, b in zip(shares[10:], shares[11:], strict=False))
+    assert all(a > b for a, b in pairwise(shares[10:]))
 
 
 @pytest.mark.parametrize("name", ["sgd", "caffe-sgd", "adam", "adamw"])
@@ -60,7 +71,9 @@ def test_a_restored_optimiser_goes_on_as_before(name):
     def make():
         torch.manual_seed(0)
         network = nn.Linear(3, 2)
-        return network, make_optimizer(network.named_parameters(), lambda _: True, OptimizerSettings(name=name, rate=0.05))
+        return network, make_optimizer(
+            network.named_parameters(), lambda _: True, OptimizerSettings(name=name, rate=0.05)
+        )
 
     def steps(network, optimizer, count):
         for i in range(count):

@@ -8,7 +8,15 @@ import torch
 
 from partalign.datasets.keypoints import LIMBS, MIRROR, PoseExamples, mirror
 from partalign.model.parts import PoseMaps
-from partalign.training.pose import decode_joints, joint_targets, limb_targets, pck, pose_loss, pretrain_parts, reduced_joints
+from partalign.training.pose import (
+    decode_joints,
+    joint_targets,
+    limb_targets,
+    pck,
+    pose_loss,
+    pretrain_parts,
+    reduced_joints,
+)
 from partalign.training.settings import PoseSettings, make_settings
 from partalign.weights.checkpoint import read_checkpoint
 

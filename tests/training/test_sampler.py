@@ -31,7 +31,11 @@ def test_every_person_comes_once_in_an_epoch():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda seed: BalancedSampler(np.arange(60) // 5, 3, 4, seed), lambda seed: IdentitySampler(np.arange(60) // 5, 12, seed)]
+    "make",
+    [
+        lambda seed: BalancedSampler(np.arange(60) // 5, 3, 4, seed),
+        lambda seed: IdentitySampler(np.arange(60) // 5, 12, seed),
+    ],
 )
 def test_a_batch_depends_on_seed_and_iteration_alone(make):
     one, other = make(1), make(1)
@@ -53,7 +57,7 @@ def test_identity_batches_cut_the_row_of_all_persons(labels, epoch):
 
 
 def test_too_few_persons_are_named():
-    with pytest.raises(TrainingError, match="batches of 4 persons.*found 3"):
+    with pytest.raises(TrainingError, match=r"batches of 4 persons.*found 3"):
         BalancedSampler([0, 0, 1, 1, 2, 2, 3], persons=4, crops=2)
     with pytest.raises(TrainingError, match="found 3 crops of 1"):
         IdentitySampler([0, 0, 0], size=4)

@@ -25,10 +25,10 @@ def recipe(tmp_path, text):
     [
         ("[optimizer]\nrat = 1", 'unknown key "optimizer.rat".*did you mean "rate"'),
         ("sede = 1", 'unknown key "sede".*did you mean "seed"'),
-        ("[network]\npooling = 'compakt'", '"network.pooling" is \'compakt\''),
+        ("[network]\npooling = 'compakt'", "\"network.pooling\" is 'compakt'"),
         ("[loss]\nmargin = -1", '"loss.margin" is -1: input should be greater than 0'),
         ("[loss\nmargin = 1", "cannot be read as a TOML recipe"),
-        ("[optimizer]\nrate = 'fast'", '"optimizer.rate" is \'fast\''),
+        ("[optimizer]\nrate = 'fast'", "\"optimizer.rate\" is 'fast'"),
     ],
 )
 def test_a_typo_gets_one_line_that_names_it(tmp_path, text, words):

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from partalign.datasets import load_dataset
+from partalign.embedding import Embedder, evaluate
 from partalign.errors import TrainingError
 from partalign.images import network_input
 from partalign.training.settings import TrainSettings, make_settings
-from partalign.training.trainer import Trainer, evaluate_network, train
+from partalign.training.trainer import Trainer, train
 from partalign.weights.checkpoint import load_model, read_checkpoint
 
 LIGHT = {
@@ -53,11 +54,13 @@ def weights_of(path):
 
 
 def test_training_learns_and_leaves_a_model_that_scores_the_same_when_loaded(split, tmp_path):
-    settings = settings_with(schedule__iterations=40, evaluate_every=20, loss__identity_weight=0.5, loss__identity_from=0.5)
-    before = evaluate_network(Trainer(settings, split.train).network, split)
+    settings = settings_with(
+        schedule__iterations=40, evaluate_every=20, loss__identity_weight=0.5, loss__identity_from=0.5
+    )
+    before = evaluate(Embedder(Trainer(settings, split.train).network), split)
     model, after = train(settings, split, tmp_path / "run")
     assert after.mAP > before.mAP + 0.1
-    assert evaluate_network(load_model(model), split).as_dict() == after.as_dict()
+    assert evaluate(Embedder(load_model(model)), split).as_dict() == after.as_dict()
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 40
@@ -147,16 +150,16 @@ def recipe(tmp_path):
 
 def test_killed_at_random_moments_it_ends_with_the_weights_of_an_undisturbed_run(recipe, tiny_market, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    undisturbed = command(recipe, tiny_market, tmp_path / "undisturbed", "--set", "schedule.iterations=60")
+    undisturbed = command(recipe, tiny_market, tmp_path / "undisturbed", "--set", "schedule.iterations=30")
     subprocess.run(undisturbed, check=True, env=environment, capture_output=True)
     draw = random.Random(3)
-    disturbed = command(recipe, tiny_market, tmp_path / "killed", "--set", "schedule.iterations=60", "--resume")
+    disturbed = command(recipe, tiny_market, tmp_path / "killed", "--set", "schedule.iterations=30", "--resume")
     log, last = tmp_path / "killed/log.jsonl", tmp_path / "killed/last.safetensors"
     kills, checkpoints = 0, set()
     while True:
         process = subprocess.Popen(disturbed, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # A random moment after a random number of iterations, whatever the speed of the machine.
-        goal = (read_checkpoint(last)[1]["iteration"] if last.exists() else 0) + draw.randint(1, 12)
+        goal = (read_checkpoint(last)[1]["iteration"] if last.exists() else 0) + draw.randint(2, 10)
         while process.poll() is None and (not log.exists() or log.read_text().count("\n") < goal):
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.1))
@@ -167,14 +170,14 @@ def test_killed_at_random_moments_it_ends_with_the_weights_of_an_undisturbed_run
         kills += 1
         checkpoints.add(read_checkpoint(last)[1]["iteration"] if last.exists() else 0)
     assert process.returncode == 0
-    assert kills >= 4
-    assert len(checkpoints) >= 3, "kills came at different places"
+    assert kills >= 3
+    assert len(checkpoints) >= 2, "kills came at different places"
     expected = weights_of(tmp_path / "undisturbed/model.safetensors")
     found = weights_of(tmp_path / "killed/model.safetensors")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     lines = [json.loads(line) for line in (tmp_path / "killed/log.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == list(range(1, 61)), "every iteration is logged once"
+    assert [line["iteration"] for line in lines] == list(range(1, 31)), "every iteration is logged once"
 
 
 def test_a_folder_with_another_run_is_refused(split, tmp_path):

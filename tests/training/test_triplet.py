@@ -13,7 +13,7 @@ from partalign.training.triplet import all_triplet_loss
 
 def brute_force(X, labels, margin, reduction, comparison="similarity"):
     """Every triplet in one N x N x N tensor: value, violating triplets, all triplets."""
-    close = X @ X.T if comparison == "similarity" else -torch.cdist(X, X) ** 2
+    close = X @ X.T if comparison == "similarity" else -(torch.cdist(X, X) ** 2)
     same = labels[:, None] == labels[None]
     positive = same & ~torch.eye(len(labels), dtype=torch.bool)
     valid = positive[:, :, None] & ~same[:, None, :]

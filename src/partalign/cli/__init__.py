@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int, debug: bool) -> int:
+    """Print an error in one line; called while it is being handled, so that `raise` shows its traceback."""
     if debug:
-        raise  # noqa: PLE0704 - called from the handlers above
+        raise
     print(f"partalign: {message}", file=sys.stderr)
     return status

@@ -41,8 +41,8 @@ def generate(
         misalignment=misalignment, occlusion=occlusion,
     )  # fmt: skip
     split = world.write(folder)
-    print(f"{folder}: {len(split.train)} training, {len(split.query)} query, {len(split.gallery)} gallery crops, joints in")
-    print(f"{folder / 'keypoints.csv'}")
+    print(f"{folder}: {len(split.train)} training, {len(split.query)} query, {len(split.gallery)} gallery crops")
+    print(f"joints: {folder / 'keypoints.csv'}")
 
 
 def convert(kind: Literal["caffe", "openpose", "official"], source: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ def evaluate(
     dataset: str = "market1501",
     embeddings: Path | None = None,
     ap: Literal["rectangular", "trapezoidal"] = "rectangular",
+    same_camera: Literal["ignore", "keep"] = "ignore",
     flip: Annotated[bool, Parameter(negative="")] = False,
     corrupt: Literal["refuse", "skip"] = "refuse",
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
@@ -33,27 +34,27 @@ def evaluate(
     dataset: market1501, or folder (your own crops)
     embeddings: score this file, written by `partalign embed`; no network runs
     ap: which definition of average precision the printed mAP has
+    same_camera: what a gallery crop of the query's person and camera is: ignored, or (for data of one camera) a match
     flip: average every descriptor with that of the mirrored crop
     corrupt: what a picture that cannot be read does: stop the work, or be named and left out
     json_: also write the figures, as fractions, to this file
     device: cpu, cuda, cuda:1 ...
     """
+    from partalign import embedding
     from partalign.datasets import load_dataset
     from partalign.evaluation.evaluate import match_saved, score
+    from partalign.evaluation.protocols import Protocol
     from partalign.files import atomic_file
+    from partalign.weights.checkpoint import load_model
 
     if (model is None) == (embeddings is None):
         raise EvaluationError("expected either a model or --embeddings FILE: give one of them")
-    split = load_dataset(dataset, data)
+    split, protocol = load_dataset(dataset, data), Protocol(same_camera=same_camera)
     if embeddings is not None:
-        query, gallery = match_saved(embeddings, split)
+        scores = score(*match_saved(embeddings, split), protocol, ap)
     else:
-        from partalign.embedding import Embedder
-        from partalign.weights.checkpoint import load_model
-
-        embedder = Embedder(load_model(model), device=device, flip=flip, on_error=corrupt)  # type: ignore[arg-type]
-        query, gallery = embedder.embed(split.query, "query"), embedder.embed(split.gallery, "gallery")
-    scores = score(query, gallery, ap=ap)
+        embedder = embedding.Embedder(load_model(model), device=device, flip=flip, on_error=corrupt)  # type: ignore[arg-type]
+        scores = embedding.evaluate(embedder, split, protocol, ap)
     for note in split.notes:
         print(f"note: {note}")
     print(scores.table())

@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,9 +17,9 @@ from torch.nn import functional as F
 
 from partalign import progress
 from partalign.crops import Crop, Split
-from partalign.embedding import Embedder
+from partalign.embedding import Embedder, OnError, evaluate
 from partalign.errors import TrainingError
-from partalign.evaluation.evaluate import Scores, score
+from partalign.evaluation.evaluate import Scores
 from partalign.images import Pictures, network_input
 from partalign.model.network import PartAlignedNetwork, build_network
 from partalign.training.augmentation import augment
@@ -39,8 +38,6 @@ from partalign.weights.checkpoint import load_stream, load_strictly, read_checkp
 
 ADDED_LAYERS = ("feature.", "norm.")
 COLLAPSED_SIMILARITY = 0.9999
-
-OnError = Literal["refuse", "skip"]
 
 
 class IdentityHead(nn.Module):
@@ -228,32 +225,24 @@ def train(
             began = time.perf_counter()
             step = trainer.step(iteration)
             speed = settings.batch.size / (time.perf_counter() - began)
-            run.log(
-                iteration + 1,
-                loss=step.loss,
-                violating=step.violating,
-                similarity=step.similarity,
-                speed=speed,
-            )
+            run.log(iteration + 1, **asdict(step), speed=speed)
             advance(1, f"loss {step.loss:.4f}  violating {step.violating:.1%}  {speed:.0f} images/s")
             if settings.evaluate_every and (iteration + 1) % settings.evaluate_every == 0 and iteration + 1 < total:
-                scores = evaluate_network(trainer.network, split, device, on_error)
-                trainer.network.train()
+                scores = _evaluate(trainer.network, split, device, on_error)
                 run.log_scores(iteration + 1, scores)
             if (iteration + 1) % settings.save_every == 0 or iteration + 1 == total:
                 run.save(trainer, iteration + 1)
-    scores = evaluate_network(trainer.network, split, device, on_error)
+    scores = _evaluate(trainer.network, split, device, on_error)
     return run.finish(trainer.network, scores), scores
 
 
-def evaluate_network(
-    network: PartAlignedNetwork, split: Split, device: str = "cpu", on_error: OnError = "refuse"
-) -> Scores | None:
-    """Embed and score the split's query and gallery; None where one of them is empty."""
+def _evaluate(network: PartAlignedNetwork, split: Split, device: str, on_error: OnError) -> Scores | None:
+    """Scores on the split's query and gallery; None where one of them is empty. Leaves the network training."""
     if not split.query or not split.gallery:
         return None
-    embedder = Embedder(network, device=device, on_error=on_error)
-    return score(embedder.embed(split.query, "query"), embedder.embed(split.gallery, "gallery"))
+    scores = evaluate(Embedder(network, device=device, on_error=on_error), split)
+    network.train()
+    return scores
 
 
 def _make_sampler(settings: TrainSettings, labels: np.ndarray) -> Sampler:
@@ -273,12 +262,13 @@ def _is_new(name: str, settings: TrainSettings) -> bool:
 
 
 def _refuse_collapse(step: Step, iteration: int) -> None:
-    if not np.isfinite(step.loss + step.identity):
+    total = step.loss + step.identity
+    if not np.isfinite(total):
         raise TrainingError(
-            f"iteration {iteration + 1}: the loss is {step.loss + step.identity}: lower optimizer.rate or set optimizer.clip"
+            f"iteration {iteration + 1}: the loss is {total}: lower optimizer.rate or set optimizer.clip"
         )
     if step.similarity > COLLAPSED_SIMILARITY:
         raise TrainingError(
-            f"iteration {iteration + 1}: all descriptors are alike (mean similarity {step.similarity:.5f}), "
-            "training has collapsed: lower optimizer.rate, lengthen schedule.warmup or use batches of 150 crops and more"
+            f"iteration {iteration + 1}: all descriptors are alike (mean similarity {step.similarity:.5f}), training has "
+            "collapsed: lower optimizer.rate, lengthen schedule.warmup or use batches of 150 crops and more"
         )

@@ -1,0 +1,141 @@
+"""The commands as a user runs them: in a process of their own, on files, with exit codes and one-line errors."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+RECIPE = """
+title = "tiny"
+[network]
+appearance = "light"
+parts = "light"
+appearance_channels = 32
+part_channels = 8
+dimension = 64
+height = 64
+width = 32
+[batch]
+persons = 4
+crops = 4
+[optimizer]
+rate = 0.05
+[schedule]
+kind = "cosine"
+iterations = 3
+"""
+
+
+def partalign(*words, expect=0):
+    run = subprocess.run(
+        [sys.executable, "-m", "partalign", *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+    )
+    assert run.returncode == expect, run.stdout + run.stderr
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_market, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.toml").write_text(RECIPE)
+    run = partalign("train", folder / "tiny.toml", "--data", tiny_market, "--out", folder / "run", "--set", "seed=1")
+    assert "rank-1" in run.stdout
+    return folder
+
+
+def test_train_evaluate_embed_and_scoring_the_embeddings_agree(trained, tiny_market, tmp_path):
+    model = trained / "run/model.safetensors"
+    root = tiny_market / "Market-1501-v15.09.15"
+    partalign("evaluate", model, "--data", tiny_market, "--json", tmp_path / "a.json")
+    partalign("embed", model, root / "query", root / "bounding_box_test", "--out", tmp_path / "saved.npz")
+    partalign("evaluate", "--embeddings", tmp_path / "saved.npz", "--data", tiny_market, "--json", tmp_path / "b.json")
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert first == second
+    assert {"rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP", "ap", "protocol", "counts"} <= first.keys()
+    assert 0 < first["mAP"] <= 1
+    settings = json.loads((trained / "run/settings.json").read_text())
+    assert settings["seed"] == 1
+
+
+def test_trapezoidal_average_precision_is_said_and_lower(trained, tiny_market, tmp_path):
+    model = trained / "run/model.safetensors"
+    for kind in ("rectangular", "trapezoidal"):
+        run = partalign("evaluate", model, "--data", tiny_market, "--ap", kind, "--json", tmp_path / f"{kind}.json")
+        assert kind in run.stdout
+    values = {kind: json.loads((tmp_path / f"{kind}.json").read_text()) for kind in ("rectangular", "trapezoidal")}
+    assert values["trapezoidal"]["ap"] == "trapezoidal"
+    assert values["trapezoidal"]["mAP"] <= values["rectangular"]["mAP"]
+
+
+def test_a_damaged_picture_is_refused_or_named_and_left_out(trained, tiny_market, tmp_path):
+    model = trained / "run/model.safetensors"
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    for i in range(5):
+        Image.fromarray(np.full((64, 32, 3), 40 * i, np.uint8)).save(crops / f"{i}.png")
+    (crops / "2.png").write_bytes((crops / "2.png").read_bytes()[:50])
+    refused = partalign("embed", model, crops, "--out", tmp_path / "x.npz", expect=1)
+    assert "2.png" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "x.npz").exists()
+    skipped = partalign("embed", model, crops, "--out", tmp_path / "x.npz", "--corrupt", "skip")
+    assert "2.png" in skipped.stderr
+    assert "4 descriptors of 64 numbers" in skipped.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "expected"),
+    [
+        (
+            ["evaluate", "none.safetensors", "--data", "{market}"],
+            1,
+            "none.safetensors: expected a weight file, found no such",
+        ),
+        (["evaluate", "--data", "{market}"], 1, "either a model or --embeddings"),
+        (["evaluate", "--embeddings", "none.npz", "--data", "{market}"], 1, "none.npz"),
+        (["train", "short-basline", "--data", "{market}", "--out", "run"], 1, 'did you mean "short-baseline"'),
+        (["train", "short-baseline", "--data", "nowhere", "--out", "run"], 1, "nowhere"),
+        (["train", "short-baseline"], 2, "--data"),
+        (["trian"], 2, "train"),
+        (["evaluate", "--data", "{market}", "--dataset", "market1502", "x.safetensors"], 1, "did you mean market1501"),
+        (["convert", "caffe", "{market}", "out.safetensors"], 1, "expected a weight file"),
+    ],
+)
+def test_mistakes_get_one_line_and_the_right_exit_code(words, status, expected, tiny_market, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = partalign(*(word.format(market=tiny_market) for word in words), expect=status)
+    assert expected in run.stderr
+    assert "Traceback" not in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1, run.stderr
+
+
+def test_debug_shows_the_traceback():
+    assert "Traceback" in partalign("evaluate", "none.safetensors", "--data", ".", "--debug", expect=1).stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "pretrain-parts", "evaluate", "embed", "generate", "convert", "recipes", "demo", "bench"]
+)
+def test_every_command_has_help_with_an_example(command):
+    assert "Example: partalign " + command in partalign(command, "--help").stdout
+
+
+def test_recipes_are_listed_with_their_titles():
+    listed = partalign("recipes").stdout
+    assert "short-trained" in listed
+    assert "R-CPM" in listed
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    run = subprocess.run(
+        f"{sys.executable} -m partalign recipes | head -n 1", shell=True, capture_output=True, text=True
+    )
+    assert run.returncode == 0
+    assert "Traceback" not in run.stderr
