@@ -265,10 +265,10 @@ def _refuse_collapse(step: Step, iteration: int) -> None:
     total = step.loss + step.identity
     if not np.isfinite(total):
         raise TrainingError(
-            f"iteration {iteration + 1}: the loss is {total}: lower optimizer.rate or set optimizer.clip"
+            f"iteration {iteration + 1}: the loss is {total}: lower the rate or set optimizer.clip"
         )
     if step.similarity > COLLAPSED_SIMILARITY:
         raise TrainingError(
-            f"iteration {iteration + 1}: all descriptors are alike (mean similarity {step.similarity:.5f}), training has "
-            "collapsed: lower optimizer.rate, lengthen schedule.warmup or use batches of 150 crops and more"
+            f"iteration {iteration + 1}: all descriptors are alike ({step.similarity:.5f}), training has collapsed: "
+            "lower optimizer.rate, lengthen schedule.warmup or use batches of 150 crops and more"
         )
