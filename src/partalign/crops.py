@@ -96,7 +96,7 @@ class Embeddings:
     def load(cls, path: Path) -> Embeddings:
         """Read what `save` wrote. Raises EvaluationError where the file is missing or of another kind."""
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as data:
                 vectors = data["vectors"].astype(np.float32)
                 columns = [data[name].tolist() for name in _COLUMNS]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from partalign.crops import Crop, Embeddings
+from partalign.errors import EvaluationError, ShapeError
+
+names = st.text(st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=12)
+maybe = st.none() | names
+crops = st.builds(
+    Crop,
+    path=st.builds(lambda a, b: Path("data") / a / b, names, names),
+    person=maybe,
+    camera=maybe,
+    tracklet=maybe,
+    time=st.none() | st.floats(0, 1e9),
+)
+
+
+@given(st.lists(crops, min_size=1, max_size=6))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+def test_saved_embeddings_come_back_as_they_were(tmp_path, records):
+    vectors = np.random.default_rng(0).normal(size=(len(records), 5)).astype(np.float32)
+    before = Embeddings(vectors, tuple(records))
+    before.save(tmp_path / "e.npz")
+    after = Embeddings.load(tmp_path / "e.npz")
+    np.testing.assert_array_equal(after.vectors, before.vectors)
+    assert after.crops == before.crops
+
+
+def test_rows_that_do_not_fit_or_say_nothing_are_refused():
+    crop = Crop(Path("a/b.jpg"))
+    with pytest.raises(ShapeError, match=r"each of 1 crops, found shape \(2, 3\)"):
+        Embeddings(np.ones((2, 3), np.float32), (crop,))
+    for value in (0.0, np.nan, np.inf):
+        with pytest.raises(EvaluationError, match=r"1 of 2 descriptors.*a/b.jpg"):
+            Embeddings(np.array([[1, 0], [value, 0]], np.float32), (Crop(Path("x")), crop))
+
+
+def test_selected_rows_keep_their_crops():
+    records = tuple(Crop(Path(f"{i}.jpg"), person=str(i)) for i in range(4))
+    chosen = Embeddings(np.eye(4, dtype=np.float32), records).select([3, 1])
+    assert [c.person for c in chosen.crops] == ["3", "1"]
+    assert chosen.vectors.argmax(1).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x80\x04pickle"])
+def test_other_files_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(EvaluationError, match=r"x\.npz: expected embeddings written by `partalign embed`"):
+        Embeddings.load(path)
+
+
+def test_objects_in_a_file_are_not_unpickled(tmp_path):
+    np.savez(tmp_path / "x.npz", vectors=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(EvaluationError, match=r"x\.npz"):
+        Embeddings.load(tmp_path / "x.npz")
