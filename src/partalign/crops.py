@@ -90,7 +90,7 @@ class Embeddings:
         """Write to a .npz file, atomically. Raises SaveError."""
         columns = {name: np.array([_text(getattr(c, name)) for c in self.crops]) for name in _COLUMNS}
         with atomic_file(path) as file:
-            np.savez(file, vectors=self.vectors.astype(np.float32), **columns)
+            np.savez(file, vectors=self.vectors.astype(np.float32), **columns)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Embeddings:

@@ -36,8 +36,9 @@ class Embedder:
         flip: bool = False,
         on_error: OnError = "refuse",
     ):
-        self.network = network.eval().to(device, memory_format=torch.channels_last)
-        self.device, self.batch, self.flip, self.on_error = torch.device(device), batch, flip, on_error
+        self.network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self.batch, self.flip = torch.device(device), batch, flip
+        self.on_error: OnError = on_error
 
     def embed(self, crops: Sequence[Crop], description: str = "embedding") -> Embeddings:
         """Return the descriptors (N, D) of the crops that can be read, in order. Raises PictureError."""

@@ -190,3 +190,12 @@ def test_a_folder_with_another_run_is_refused(split, tmp_path):
         train(settings_with(schedule__iterations=2, loss__margin=0.3), split, out, resume=True)
     train(settings_with(schedule__iterations=2), split, out, resume=True)
     assert (out / "model.safetensors").read_bytes() == model
+
+
+def test_tensorboard_gets_what_the_log_gets(split, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(settings_with(schedule__iterations=3, tensorboard=True), split, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    logged = [json.loads(line)["loss"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(logged, abs=1e-5)

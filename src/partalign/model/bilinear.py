@@ -17,15 +17,24 @@ from partalign.errors import ShapeError
 Hashes = Literal["released"] | int
 
 
+CHUNK = 16
+"""Crops whose outer products are held at once in training: so few that they never leave the processor's cache."""
+
+
 def outer_product_pool(appearance: Tensor, parts: Tensor) -> Tensor:
     """Average over the places of the outer products (eq. 3): (B, C_a, C_p). Raises ShapeError if the maps differ."""
+    a, p = _places(appearance, parts)
+    return torch.bmm(a, p.mT) / a.shape[2]
+
+
+def _places(appearance: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, H, W) twice -> (B, C, H * W) twice."""
     if appearance.shape[0] != parts.shape[0] or appearance.shape[2:] != parts.shape[2:]:
         raise ShapeError(
             f"appearance maps {tuple(appearance.shape)} and part maps {tuple(parts.shape)} must agree in all but "
             "channels: give both streams the same dilation and a picture whose sides are multiples of their stride"
         )
-    a, p = appearance.flatten(2), parts.flatten(2)
-    return torch.bmm(a, p.transpose(1, 2)) / a.shape[2]
+    return appearance.flatten(2), parts.flatten(2)
 
 
 class FullBilinear(nn.Module):
@@ -71,12 +80,10 @@ class CompactBilinear(nn.Module):
     def forward(self, appearance: Tensor, parts: Tensor) -> Tensor:  # noqa: D102
         # Sums of thousands of products: always in float32.
         with torch.autocast(appearance.device.type, enabled=False):
-            a, p = appearance.float(), parts.float()
-            if torch.is_grad_enabled() and (a.requires_grad or p.requires_grad):
-                if a.shape[0] != p.shape[0] or a.shape[2:] != p.shape[2:]:
-                    outer_product_pool(a, p)
-                return _SketchedPool.apply(a, p, self.bins, self.channels)  # type: ignore[no-any-return]
-            return _fold(outer_product_pool(a, p), self.bins, self.channels)
+            a, p = _places(appearance.float(), parts.float())
+            # Pieces would fix the batch size of an exported network.
+            sketch = _sketch if torch.compiler.is_exporting() else _SketchedPool.apply
+            return sketch(a, p, self.bins, self.channels)  # type: ignore[no-any-return]
 
 
 def draw_hashes(appearance_channels: int, part_channels: int, dimension: int, hashes: Hashes) -> list[np.ndarray]:
@@ -91,28 +98,37 @@ def draw_hashes(appearance_channels: int, part_channels: int, dimension: int, ha
     return [drawn[0], 2 * drawn[1] - 1, drawn[2], 2 * drawn[3] - 1]
 
 
-def _fold(outer: Tensor, bins: Tensor, dimension: int) -> Tensor:
-    """(B, C_a, C_p) outer products -> (B, D): one scatter into 2 D bins; the sign lives in the bin."""
-    both = outer.new_zeros(len(outer), 2 * dimension)
-    both = both.index_add(1, bins.flatten(), outer.flatten(1))
-    return both[:, :dimension] - both[:, dimension:]
+def _sketch(a: Tensor, p: Tensor, bins: Tensor, dimension: int) -> Tensor:
+    """Places (B, C_a, n) and (B, C_p, n) -> (B, D): one scatter into 2 D bins; the sign lives in the bin."""
+    both = a.new_zeros(len(a), 2 * dimension).index_add(1, bins.flatten(), torch.bmm(a, p.mT).flatten(1))
+    return (both[:, :dimension] - both[:, dimension:]) / a.shape[2]
 
 
 class _SketchedPool(torch.autograd.Function):
-    """`_fold(outer_product_pool(a, p))` that keeps only the two maps for the backward pass."""
+    """`_sketch` that keeps only the maps for the backward pass, and few outer products at a time in either pass."""
 
     @staticmethod
     def forward(ctx, a: Tensor, p: Tensor, bins: Tensor, dimension: int) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(a, p, bins)
-        return _fold(outer_product_pool(a, p), bins, dimension)
+        pieces = zip(a.split(CHUNK), p.split(CHUNK), strict=True)
+        return torch.cat([_sketch(*piece, bins, dimension) for piece in pieces])
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
         a, p, bins = ctx.saved_tensors
-        gradient = gradient / (a.shape[2] * a.shape[3])
-        outer = torch.cat((gradient, -gradient), dim=1)[:, bins.flatten()].view(-1, *bins.shape)
-        grad_a = torch.bmm(outer, p.flatten(2)).view_as(a) if ctx.needs_input_grad[0] else None
-        grad_p = torch.bmm(outer.transpose(1, 2), a.flatten(2)).view_as(p) if ctx.needs_input_grad[1] else None
+        gradient = gradient / a.shape[2]
+        both = torch.cat((gradient, -gradient), dim=1)
+        # In the maps' own memory layout: the layers before would otherwise rearrange them once more.
+        grad_a, grad_p = (
+            torch.empty_like(x) if needed else None for x, needed in zip((a, p), ctx.needs_input_grad, strict=False)
+        )
+        for start in range(0, len(a), CHUNK):
+            rows = slice(start, start + CHUNK)
+            outer = both[rows].index_select(1, bins.flatten()).view(-1, *bins.shape)
+            if grad_a is not None:
+                torch.bmm(outer, p[rows], out=grad_a[rows])
+            if grad_p is not None:
+                torch.bmm(outer.mT, a[rows], out=grad_p[rows])
         return grad_a, grad_p, None, None
 
 

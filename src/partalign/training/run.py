@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -15,8 +15,17 @@ from partalign.files import atomic_file
 from partalign.training.settings import PoseSettings, TrainSettings
 from partalign.weights.checkpoint import read_checkpoint, save_checkpoint
 
-if TYPE_CHECKING:
-    from partalign.training.trainer import Trainer
+
+class Resumable(Protocol):
+    """Something that trains: its state is tensors by name."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that decide how training goes on."""
+        ...
+
+    def restore(self, tensors: dict[str, Tensor], source: Path) -> None:
+        """Take up a state. Raises WeightsError."""
+        ...
 
 
 class Run:
@@ -45,7 +54,7 @@ class Run:
         if self._board is not None:
             self._board.close()
 
-    def restore(self, trainer: Any) -> int:
+    def restore(self, trainer: Resumable) -> int:
         """Give `trainer` the newest checkpoint's state; returns the iterations it has behind it (0 for a fresh run)."""
         done = 0
         if self._checkpoint.exists():
@@ -55,7 +64,7 @@ class Run:
         self._cut_log(done)
         return done
 
-    def save(self, trainer: Trainer | Any, iteration: int) -> None:
+    def save(self, trainer: Resumable, iteration: int) -> None:
         """Replace the checkpoint, atomically. Raises SaveError; the previous checkpoint then stays."""
         save_checkpoint(self._checkpoint, trainer.state(), {"format": 1, "kind": "training", "iteration": iteration})
 

@@ -264,9 +264,7 @@ def _is_new(name: str, settings: TrainSettings) -> bool:
 def _refuse_collapse(step: Step, iteration: int) -> None:
     total = step.loss + step.identity
     if not np.isfinite(total):
-        raise TrainingError(
-            f"iteration {iteration + 1}: the loss is {total}: lower the rate or set optimizer.clip"
-        )
+        raise TrainingError(f"iteration {iteration + 1}: the loss is {total}: lower the rate or set optimizer.clip")
     if step.similarity > COLLAPSED_SIMILARITY:
         raise TrainingError(
             f"iteration {iteration + 1}: all descriptors are alike ({step.similarity:.5f}), training has collapsed: "
