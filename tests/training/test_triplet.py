@@ -1,5 +1,8 @@
 """The all-triplet loss against the plain sum over all triplets, in float64."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -97,3 +100,20 @@ def test_the_papers_batch_has_the_papers_number_of_triplets():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ShapeError, match=r"\(3, 4\) and \(2,\)"):
         all_triplet_loss(torch.zeros(3, 4), torch.zeros(2))
+
+
+PROGRAM = """
+import resource, torch
+from partalign.training.triplet import all_triplet_loss
+X = torch.nn.functional.normalize(torch.randn(4096, 512)).requires_grad_()
+all_triplet_loss(X[:64], torch.arange(64) // 4).loss.backward()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+all_triplet_loss(X, torch.arange(4096) // 10).loss.backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_a_batch_of_4096_takes_a_fraction_of_its_similarity_matrix_times_positives():
+    found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    # The N x N matrix alone is 64 MB, one number per (anchor, positive, negative) would be 600 MB.
+    assert float(found.stdout) < 200, "MB beyond the descriptors"
