@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partalign.errors import ShapeError
+from partalign.model import bilinear
 from partalign.model.bilinear import (
     AverageLinear,
     CompactBilinear,
@@ -58,6 +59,31 @@ def test_gradients_are_those_of_the_fft_sketch():
         gradients.append((a.grad, p.grad))
     torch.testing.assert_close(gradients[0][0], gradients[1][0], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(gradients[0][1], gradients[1][1], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
+def test_pieces_of_a_batch_give_what_the_whole_gives(monkeypatch, wanted):
+    A, P = (x.contiguous(memory_format=torch.channels_last) for x in maps(batch=7))
+    pooling = CompactBilinear(24, 10, 64)
+    results = []
+    for chunk in (100, 3, 1):
+        monkeypatch.setattr(bilinear, "CHUNK", chunk)
+        inputs = [x.clone().requires_grad_(grad) for x, grad in zip((A, P), wanted, strict=True)]
+        pooled = pooling(*inputs)
+        pooled.square().sum().backward()
+        results.append([pooled, *(x.grad for x in inputs if x.requires_grad)])
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], atol=1e-6, rtol=1e-6)
+    # Gradients in another memory layout than the maps would be rearranged by the layers before.
+    assert all(gradient.is_contiguous(memory_format=torch.channels_last) for gradient in results[0][1:])
+
+
+def test_an_exported_sketch_takes_any_batch_size():
+    pooling = CompactBilinear(24, 10, 64)
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(pooling, maps(5), dynamic_shapes=({0: batch}, {0: batch})).module()
+    A, P = maps(batch=40)
+    torch.testing.assert_close(exported(A, P), pooling(A, P), atol=1e-6, rtol=1e-6)
 
 
 def test_released_hashes_are_those_of_the_authors_code():

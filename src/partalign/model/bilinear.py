@@ -100,7 +100,8 @@ def draw_hashes(appearance_channels: int, part_channels: int, dimension: int, ha
 
 def _sketch(a: Tensor, p: Tensor, bins: Tensor, dimension: int) -> Tensor:
     """Places (B, C_a, n) and (B, C_p, n) -> (B, D): one scatter into 2 D bins; the sign lives in the bin."""
-    both = a.new_zeros(len(a), 2 * dimension).index_add(1, bins.flatten(), torch.bmm(a, p.mT).flatten(1))
+    outer = torch.bmm(a, p.mT).flatten(1)
+    both = outer.new_zeros(outer.shape[0], 2 * dimension).index_add(1, bins.flatten(), outer)
     return (both[:, :dimension] - both[:, dimension:]) / a.shape[2]
 
 
