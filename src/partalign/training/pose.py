@@ -6,6 +6,7 @@ an annotator did not find says nothing, so its maps are left out of the loss ins
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -212,9 +213,11 @@ def pretrain_parts(
     first = run.restore(trainer)
     with progress.bar("pose", trainer.iterations, completed=first) as advance, run:
         for iteration in range(first, trainer.iterations):
+            began = time.perf_counter()
             loss = trainer.step(iteration)
-            run.log(iteration + 1, loss=loss)
-            advance(1, f"loss {loss:.4f}")
+            speed = settings.batch / (time.perf_counter() - began)
+            run.log(iteration + 1, loss=loss, speed=speed)
+            advance(1, f"loss {loss:.4f}  {speed:.0f} images/s")
             if (iteration + 1) % settings.save_every == 0 or iteration + 1 == trainer.iterations:
                 run.save(trainer, iteration + 1)
     share, per_joint = trainer.measure()
