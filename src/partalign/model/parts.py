@@ -239,6 +239,9 @@ class LightParts(PartStream):
         )
         self.stage1 = nn.Sequential(_block(width, width, 3), _conv(width, 57, 1))
         self.stage2 = nn.Sequential(_block(width + 57, width, 5), _block(width, width, 5), _conv(width, 57, 1))
+        with torch.no_grad():
+            for stage in (self.stage1, self.stage2):
+                stage[-1].weight.mul_(0.05)  # type: ignore[operator]  # most of a pose map is 0: start near that
         self.stride = 8
         self._add_head(maps, False, channels, True, nonnegative, "openpose")
 
