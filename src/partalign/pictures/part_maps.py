@@ -117,7 +117,7 @@ class MapColours:
 # Principal components of RGB (footnote 3 of the paper, after SIFT Flow): brightness, red-green, yellow-blue.
 _RGB_AXES = np.array([(1, 1, 1), (1, -1, 0), (1, 1, -2)]) / np.sqrt([[3], [2], [6]])
 # Standard deviations from middle grey to white; rarer descriptors are clipped.
-_REACH = 2.5
+_REACH = 3.5
 
 
 def fit_map_colours(batches: Iterable[np.ndarray]) -> MapColours:

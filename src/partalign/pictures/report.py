@@ -50,6 +50,7 @@ class Report:
 
     summary: the result in one or two sentences. shown: paragraphs on what was compared, on which pictures.
     seconds: what the models' `seconds` are seconds of. limits: what the report does not show (never empty).
+    panels: what the pictures of `parts` show, from left to right.
     settings: name -> value, in a part of the page that opens on demand.
     """
 
@@ -63,6 +64,7 @@ class Report:
     training: tuple[Picture, ...] = ()
     ranked: tuple[Picture, ...] = ()
     parts: tuple[Picture, ...] = ()
+    panels: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self):
