@@ -40,6 +40,10 @@ class TrainingError(PartAlignError):
     """Training cannot go on: collapsed descriptors, NaN, a run folder of another recipe."""
 
 
+class BenchmarkError(PartAlignError):
+    """A fast form and its reference do not agree, or there is no benchmark of that name."""
+
+
 class SaveError(PartAlignError):
     """A file could not be written; whatever stood there before is untouched."""
 

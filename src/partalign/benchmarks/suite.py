@@ -1,0 +1,81 @@
+"""The benchmarks by name, and their results as a table for people and as JSON for comparison over time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from partalign import __version__
+from partalign.benchmarks import loss, network, ranking, sketch
+from partalign.benchmarks.measure import Comparison, Cost, machine
+
+BENCHMARKS: dict[str, Callable[..., list[Comparison]]] = {
+    "loss": loss.run,
+    "sketch": sketch.run,
+    "network": network.run,
+    "ranking": ranking.run,
+}
+
+
+def run(names: Sequence[str] = (), **options: Any) -> Iterator[tuple[str, list[Comparison]]]:
+    """Run the benchmarks of these names, all by default, and yield each with its comparisons as it is done.
+
+    options: `rounds`, `threads`; where they are None a benchmark keeps its own. Raises BenchmarkError where a form
+    does not agree with its reference.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in names or BENCHMARKS:
+        yield name, BENCHMARKS[name](**options)
+
+
+def table(name: str, comparisons: Sequence[Comparison]) -> Table:
+    """Return one benchmark's results as a table, one row for each comparison."""
+    threads = {line.threads for line in comparisons}
+    times = " and ".join(
+        "processor time of 1 thread" if count == 1 else f"wall-clock time of {count} threads" for count in threads
+    )
+    caption = f"{times}, medians; memory: what the process grows by; under a ratio: smallest and largest of the rounds"
+    result = Table(title=name, caption=caption, show_lines=True, box=SIMPLE)
+    result.add_column("what, against", min_width=28)
+    for heading in ("ours", "reference", "ratio", "bar"):
+        result.add_column(heading, justify="right")
+    for line in comparisons:
+        result.add_row(f"{line.what}\n  {line.against}", *_figures(line))
+    return result
+
+
+def to_json(results: dict[str, list[Comparison]]) -> str:
+    """Return everything that was measured, in seconds and bytes, with the date and the machine."""
+    content = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "partalign": __version__,
+        "machine": machine(),
+        "benchmarks": {name: [line.as_dict() for line in comparisons] for name, comparisons in results.items()},
+    }
+    return json.dumps(content, indent=2)
+
+
+def _figures(line: Comparison) -> list[str]:
+    """Cells of two lines: ours, reference (time, memory), ratio (and its spread), verdict (and the bar)."""
+    ratio = "-"
+    if line.ratio is not None and line.spread is not None:
+        ratio = f"{_digits(line.ratio)}x\n{_digits(line.spread[0])}-{_digits(line.spread[1])}"
+    verdict = {True: "[green]reached[/]\n", False: "[red]missed[/]\n", None: ""}[line.reached]
+    return [_cost(line.ours, line.threads), _cost(line.reference, line.threads), ratio, verdict + str(line.bar)]
+
+
+def _cost(cost: Cost | None, threads: int) -> str:
+    if cost is None:
+        return "-"
+    seconds = cost.cpu if threads == 1 else cost.wall
+    time = f"{_digits(seconds)} s" if seconds >= 1 else f"{_digits(1e3 * seconds)} ms"
+    return time if cost.peak is None else f"{time}\n{_digits(cost.peak / 2**20)} MiB"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
