@@ -41,7 +41,7 @@ class TrainingError(PartAlignError):
 
 
 class BenchmarkError(PartAlignError):
-    """A fast form and its reference do not agree, or there is no benchmark of that name."""
+    """A fast form and the form it is measured against do not agree."""
 
 
 class SaveError(PartAlignError):
