@@ -23,8 +23,8 @@ from partalign.model.network import NetworkSettings, PartAlignedNetwork, build_n
 from partalign.training.triplet import all_triplet_loss
 
 PAIRS = {
-    "GoogLeNet x OpenPose, dilated": NetworkSettings.model_validate({"dilation": True}),
-    "GoogLeNet x R-CPM": NetworkSettings.model_validate({"parts": "rcpm"}),
+    "OpenPose, dilated": NetworkSettings.model_validate({"dilation": True}),
+    "R-CPM": NetworkSettings.model_validate({"parts": "rcpm"}),
 }
 AGAINST = "NCHW, torch's LRN"
 
@@ -46,7 +46,7 @@ def run(
             x = pictures(batch, settings)
             lines.append(
                 compare(
-                    f"{name}, embed, batch {batch}",
+                    f"{name}, batch {batch}",
                     AGAINST,
                     partial(descriptors, embedder, x),
                     partial(descriptors, plain, x.contiguous()),
@@ -59,7 +59,7 @@ def run(
     ours, plain = both_networks(settings)
     x = pictures(train_batch, settings)
     training = compare(
-        f"{name}, training step, batch {train_batch}",
+        f"{name}, training step of {train_batch}",
         AGAINST,
         partial(training_step, ours.to(memory_format=torch.channels_last), x),  # type: ignore[call-overload]
         partial(training_step, plain, x.contiguous()),
