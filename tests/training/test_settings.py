@@ -9,7 +9,7 @@ from partalign.training.settings import PoseSettings, TrainSettings, read_recipe
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_valid_builds_a_network_and_has_a_title(name):
-    settings = read_recipe(name, PoseSettings if name.startswith("pose") else TrainSettings)
+    settings = read_recipe(name, PoseSettings if "pose" in name.split("-") else TrainSettings)
     assert settings.title
     assert build_network(settings.network).input_size == (settings.network.height, settings.network.width)
 
