@@ -102,6 +102,7 @@ def test_a_damaged_picture_is_refused_or_named_and_left_out(trained, tiny_market
         (["evaluate", "--embeddings", "none.npz", "--data", "{market}"], 1, "none.npz"),
         (["train", "short-basline", "--data", "{market}", "--out", "run"], 1, 'did you mean "short-baseline"'),
         (["train", "short-baseline", "--data", "nowhere", "--out", "run"], 1, "nowhere"),
+        (["train", "short-baseline", "--data", "{market}", "--out", "run"], 1, "--set weights.appearance=FILE"),
         (["train", "short-baseline"], 2, "--data"),
         (["trian"], 2, "train"),
         (["evaluate", "--data", "{market}", "--dataset", "market1502", "x.safetensors"], 1, "did you mean market1501"),

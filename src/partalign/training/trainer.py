@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from partalign import progress
 from partalign.crops import Crop, Split
 from partalign.embedding import Embedder, OnError, evaluate
-from partalign.errors import TrainingError
+from partalign.errors import TrainingError, WeightsError
 from partalign.evaluation.evaluate import Scores
 from partalign.images import Pictures, network_input
 from partalign.model.network import PartAlignedNetwork, build_network
@@ -180,6 +180,12 @@ def prepare_network(settings: TrainSettings) -> PartAlignedNetwork:
     """Build the network, load the weights it starts from, freeze what the recipe freezes. Raises WeightsError."""
     network = build_network(settings.network)
     weights = settings.weights
+    for name, path in weights:
+        if path is not None and not path.exists():
+            raise WeightsError(
+                f"{path}: no such file; the recipe starts from it: make it with `partalign convert` or `partalign "
+                f"pretrain-parts`, or name another with --set weights.{name}=FILE"
+            )
     if weights.network is not None:
         load_strictly(network, read_checkpoint(weights.network)[0], source=weights.network)
     for stream, path in ((network.appearance, weights.appearance), (network.parts, weights.parts)):
