@@ -14,7 +14,7 @@ import torch
 
 from partalign.datasets import load_dataset
 from partalign.embedding import Embedder, evaluate
-from partalign.errors import TrainingError
+from partalign.errors import TrainingError, WeightsError
 from partalign.images import network_input
 from partalign.training.settings import TrainSettings, make_settings
 from partalign.training.trainer import Trainer, train
@@ -190,6 +190,13 @@ def test_a_folder_with_another_run_is_refused(split, tmp_path):
         train(settings_with(schedule__iterations=2, loss__margin=0.3), split, out, resume=True)
     train(settings_with(schedule__iterations=2), split, out, resume=True)
     assert (out / "model.safetensors").read_bytes() == model
+
+
+def test_a_run_that_cannot_start_leaves_its_folder_free(split, tmp_path):
+    missing = settings_with(schedule__iterations=2, weights__parts=str(tmp_path / "parts.safetensors"))
+    with pytest.raises(WeightsError, match=r"parts\.safetensors: no such file"):
+        train(missing, split, tmp_path / "run")
+    assert train(settings_with(schedule__iterations=2), split, tmp_path / "run")[0].exists()
 
 
 def test_tensorboard_gets_what_the_log_gets(split, tmp_path):

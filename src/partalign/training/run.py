@@ -40,7 +40,7 @@ class Run:
         self.folder, self.settings = Path(folder), settings
         self._log_path = self.folder / "log.jsonl"
         self._checkpoint = self.folder / "last.safetensors"
-        self._claim(resume)
+        self._refuse_others(resume)
         self._file = None
         self._board = _open_board(self.folder) if settings.tensorboard else None
 
@@ -56,6 +56,9 @@ class Run:
 
     def restore(self, trainer: Resumable) -> int:
         """Give `trainer` the newest checkpoint's state; returns the iterations it has behind it (0 for a fresh run)."""
+        # Only now: a run that could not even start leaves its folder free.
+        with atomic_file(self.folder / "settings.json") as file:
+            file.write(json.dumps(self.settings.model_dump(mode="json"), indent=2).encode())
         done = 0
         if self._checkpoint.exists():
             tensors, description = read_checkpoint(self._checkpoint)
@@ -103,7 +106,7 @@ class Run:
         save_checkpoint(model, network.state_dict(), description)
         return model
 
-    def _claim(self, resume: bool) -> None:
+    def _refuse_others(self, resume: bool) -> None:
         mine = self.settings.model_dump(mode="json")
         path = self.folder / "settings.json"
         if path.exists():
@@ -117,9 +120,6 @@ class Run:
                 raise TrainingError(
                     f"{self.folder} holds a run already: add --resume to go on, or choose another --out"
                 )
-            return
-        with atomic_file(path) as file:
-            file.write(json.dumps(mine, indent=2).encode())
 
     def _cut_log(self, done: int) -> None:
         """Drop what was logged after the checkpoint that training goes on from, and a half-written last line."""
