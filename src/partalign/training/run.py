@@ -57,8 +57,10 @@ class Run:
     def restore(self, trainer: Resumable) -> int:
         """Give `trainer` the newest checkpoint's state; returns the iterations it has behind it (0 for a fresh run)."""
         # Only now: a run that could not even start leaves its folder free.
-        with atomic_file(self.folder / "settings.json") as file:
-            file.write(json.dumps(self.settings.model_dump(mode="json"), indent=2).encode())
+        claim = self.folder / "settings.json"
+        if not claim.exists():
+            with atomic_file(claim) as file:
+                file.write(json.dumps(self.settings.model_dump(mode="json"), indent=2).encode())
         done = 0
         if self._checkpoint.exists():
             tensors, description = read_checkpoint(self._checkpoint)
