@@ -114,7 +114,7 @@ def test_refuses_a_folder_of_something_else(demo, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     with pytest.raises(SaveError, match="expected a folder"):
         run_demo(tmp_path / "letter.txt", size=SIZE)
-    with pytest.raises(SaveError, match=r"holds a demo with other settings \(seed 0\)"):
+    with pytest.raises(SaveError, match=r"found another seed \(0\); choose another --out"):
         run_demo(demo[0], seed=1, size=SIZE)
 
 

@@ -9,14 +9,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from partalign import __version__
 from partalign.datasets.keypoints import examples_from_csv
-from partalign.demo.stages import Size, make_people, make_world, say, search, show_example, train_network, train_pose
+from partalign.demo.stages import (
+    RECIPES,
+    Size,
+    make_people,
+    make_world,
+    say,
+    search,
+    show_example,
+    train_network,
+    train_pose,
+)
 from partalign.demo.story import tell
 from partalign.errors import SaveError
 from partalign.files import atomic_file
 from partalign.pictures.report import write_report
 from partalign.pictures.theme import missing_extra
 from partalign.training.run import headline
+from partalign.training.settings import shipped_recipes
 
 CLAIM, RESULTS, REPORT = "demo.json", "results.json", "report.html"
 
@@ -51,7 +63,7 @@ def run_demo(out: Path, *, seed: int = 0, size: Size | None = None) -> Outcome:
     # A full path: runs remember the file that their weights came from, and are resumed from any folder.
     out, size = Path(out).resolve(), size or Size()
     _check_extras()
-    _claim(out, {"version": 1, "seed": seed, **asdict(size)})
+    _claim(out, seed, size)
     if (out / REPORT).is_file() and (out / RESULTS).is_file():
         return Outcome(out / REPORT, **json.loads((out / RESULTS).read_bytes()), found=True)
     world = make_world(seed, size)
@@ -77,8 +89,11 @@ def _check_extras() -> None:
             raise missing_extra("the report", library)
 
 
-def _claim(out: Path, made_with: dict[str, Any]) -> None:
+def _claim(out: Path, seed: int, size: Size) -> None:
     """Write down what the folder is for; refuse one that is for something else."""
+    # The recipes' text too: after a change to one, old results are not taken for new ones.
+    recipes = {name: path.read_text(encoding="utf-8") for name, path in shipped_recipes().items() if name in RECIPES}
+    made_with: dict[str, Any] = {"seed": seed, **asdict(size), "partalign": __version__, "recipes": recipes}
     made_with = json.loads(json.dumps(made_with))
     try:
         entries = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")] if out.exists() else []
@@ -96,5 +111,13 @@ def _claim(out: Path, made_with: dict[str, Any]) -> None:
             f"{sorted(entries)[0]}; choose another --out"
         ) from None
     if theirs != made_with:
-        found = ", ".join(f"{k} {v!r}" for k, v in theirs.items() if made_with.get(k) != v)
-        raise SaveError(f"{out}: holds a demo with other settings ({found}); choose another --out, or delete it")
+        raise SaveError(
+            f"{out}: expected a demo of the same settings, found another {_differences(made_with, theirs)}; choose "
+            "another --out, or delete the folder"
+        )
+
+
+def _differences(mine: dict[str, Any], theirs: Any) -> str:
+    theirs = theirs if isinstance(theirs, dict) else {}
+    names = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+    return ", ".join(f"seed ({theirs.get(name)})" if name == "seed" else name for name in names)

@@ -24,6 +24,8 @@ from partalign.training.settings import PoseSettings, TrainSettings, read_recipe
 from partalign.training.trainer import train
 from partalign.weights.checkpoint import load_model, read_checkpoint
 
+RECIPES = ("light-pose", "light-baseline", "light-proposed")
+
 SHOWN = 10
 """Matches of a query that are kept for the ranked lists."""
 

@@ -56,7 +56,8 @@ def tell(
     return Report(
         title="Finding the same person again, by body parts",
         summary=f"{persons} generated people whom neither network ever saw: asked for one of them, the part-aligned "
-        f"network puts the right person first for {ours} of the queries, the same network without parts for {theirs}.",
+        f"network puts the right person first for {ours} of the queries, the same appearance stream without parts for "
+        f"{theirs}.",
         shown=tuple(_shown(world, split, pose, proposed)),
         limits=tuple(_limits(baseline, proposed)),
         models=tuple(_line(model) for model in both),
@@ -209,9 +210,9 @@ def _parts(joints: PoseExamples, pose: Pose, proposed: Searched, seed: int) -> I
         crop = read_picture(joints.paths[row])
         panels = {
             "picture": crop,
-            "drawn": part_maps.draw_skeleton(crop, joints.joints[row]),
+            "true": part_maps.draw_skeleton(crop, joints.joints[row]),
             "found": part_maps.draw_skeleton(crop, found[i]),
-            "joints": part_maps.draw_heat(crop, part_maps.joint_heat(heat[i])),
+            "heat": part_maps.draw_heat(crop, part_maps.joint_heat(heat[i])),
             "appearance": painted[0][i],
             "parts": painted[1][i],
         }
