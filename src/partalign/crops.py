@@ -45,13 +45,21 @@ class Crop:
 
 @dataclass(frozen=True)
 class Split:
-    """The training, query and gallery crops of one data set. `notes` says what differs from the official release."""
+    """The training, query and gallery crops of one data set, and by which rules it is scored.
+
+    notes: what differs from the official release. pool: crops that multi-query scoring averages, those of a query's
+    person and camera into one descriptor. protocol: a name in `evaluation.protocols`. test_sets: the persons of each
+    test set where a data set is tested on several in turn; empty where query and gallery are one test set.
+    """
 
     name: str
     train: tuple[Crop, ...] = ()
     query: tuple[Crop, ...] = ()
     gallery: tuple[Crop, ...] = ()
     notes: tuple[str, ...] = ()
+    pool: tuple[Crop, ...] = ()
+    protocol: str = "market1501"
+    test_sets: tuple[frozenset[str], ...] = ()
 
 
 @dataclass(frozen=True)
