@@ -11,9 +11,11 @@ from torch import Tensor
 
 from partalign import progress
 from partalign.crops import Crop, Embeddings, Split
-from partalign.evaluation.evaluate import Scores, score
+from partalign.errors import EvaluationError
+from partalign.evaluation.evaluate import score
 from partalign.evaluation.metrics import APKind
-from partalign.evaluation.protocols import MARKET1501, Protocol
+from partalign.evaluation.protocols import Protocol, named
+from partalign.evaluation.scores import Scores
 from partalign.images import Pictures, network_input
 from partalign.model.network import PartAlignedNetwork
 
@@ -75,7 +77,34 @@ class Embedder:
         return vectors
 
 
-def evaluate(embedder: Embedder, split: Split, protocol: Protocol = MARKET1501, ap: APKind = "rectangular") -> Scores:
-    """Embed the split's query and gallery and score them. Raises PictureError, EvaluationError."""
-    query, gallery = embedder.embed(split.query, "query"), embedder.embed(split.gallery, "gallery")
-    return score(query, gallery, protocol, ap)
+def embed_split(
+    embedder: Embedder, split: Split, multi_query: bool = False
+) -> tuple[Embeddings, Embeddings, Embeddings | None]:
+    """Return the descriptors of the split's query, its gallery and, for multi-query, its pool; no crop is read twice.
+
+    Raises PictureError; EvaluationError where a pool is asked for and the split has none.
+    """
+    if multi_query and not split.pool:
+        raise EvaluationError(f"{split.name}: expected crops to average for multi-query (gt_bbox), found none")
+    gallery = embedder.embed(split.gallery, "gallery")
+    seen = {crop: row for row, crop in enumerate(gallery.crops)}
+
+    def side(crops: Sequence[Crop], description: str) -> Embeddings:
+        new = embedder.embed([crop for crop in crops if crop not in seen], description)
+        if len(new) == len(crops):
+            return new
+        fresh = {crop: row for row, crop in enumerate(new.crops)}
+        found = [crop for crop in crops if crop in seen or crop in fresh]  # without the skipped ones
+        rows = [gallery.vectors[seen[c]] if c in seen else new.vectors[fresh[c]] for c in found]
+        return Embeddings(np.array(rows, np.float32).reshape(-1, embedder.network.channels), tuple(found))
+
+    return side(split.query, "query"), gallery, side(split.pool, "pool") if multi_query else None
+
+
+def evaluate(embedder: Embedder, split: Split, protocol: Protocol | None = None, ap: APKind = "rectangular") -> Scores:
+    """Embed the split's query and gallery and score them, by the split's protocol or another.
+
+    Raises PictureError, EvaluationError.
+    """
+    query, gallery, _ = embed_split(embedder, split)
+    return score(query, gallery, protocol or named(split.protocol), ap, test_sets=split.test_sets)

@@ -12,7 +12,7 @@ from PIL import Image
 from partalign.crops import Crop, Embeddings, Split
 from partalign.errors import EvaluationError, ShapeError
 from partalign.evaluation.evaluate import match_saved, score, top_matches
-from partalign.evaluation.protocols import MARKET1501, SINGLE_CAMERA
+from partalign.evaluation.protocols import MARKET1501, MARS, SINGLE_CAMERA, SINGLE_SHOT
 
 
 def embeddings(vectors, pairs, folder):
@@ -97,14 +97,85 @@ def test_json_and_table(small):
     assert heads.split() == ["rank-1", "rank-5", "rank-10", "rank-20", "mAP", "(trapezoidal)", "mINP"]
     assert figures.split() == ["50.0", "100.0", "100.0", "100.0", "70.8", "83.3"]
     assert "2 of 3 queries scored, 1 without a match and left out" in source
-    assert replace(scores, seeds=(1, 2)).table().endswith("mean over 2 draws")
+
+
+def drawn_sides(shuffle=None):
+    """Eight persons seen by two cameras, two crops each, in clusters; the rows shuffled by a seed."""
+    rng = np.random.default_rng(3)
+    centres = rng.normal(size=(8, 5))
+
+    def side(folder):
+        vectors = np.repeat(centres, 2, axis=0) + 0.8 * rng.normal(size=(16, 5))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        made = embeddings(vectors, [(str(row // 2), folder) for row in range(16)], folder)
+        return made if shuffle is None else made.select(np.random.default_rng(shuffle).permutation(16))
+
+    return side("a"), side("b")
+
+
+def test_single_shot_is_the_mean_over_drawn_galleries():
+    query, gallery = drawn_sides()
+    rules = replace(SINGLE_SHOT, draws=40, seed=5)
+    sets = (frozenset("0123"), frozenset("4567"))
+    scores = score(query, gallery, rules, test_sets=sets)
+    by_hand = []
+    for number, persons in enumerate(sets):
+        for draw in range(40):
+            generator = np.random.default_rng([5, number, draw])
+            picked = [
+                [generator.choice([row for row, c in enumerate(side.crops) if c.person == p]) for p in sorted(persons)]
+                for side in (query, gallery)
+            ]
+            products = query.vectors[picked[0]] @ gallery.vectors[picked[1]].T
+            by_hand += [1 + int((row > row[i]).sum()) for i, row in enumerate(products)]
+    assert np.concatenate(scores.ranks).tolist() == by_hand
+    assert scores.rank(1) == pytest.approx(np.mean(np.array(by_hand) == 1))
+    assert scores.trials == (4,) * 80
+    assert scores.counts.gallery == 4
+    means = (np.array(by_hand) == 1).reshape(80, 4).mean(axis=1)
+    assert scores.spread["rank-1"] == pytest.approx(means.std(ddof=1))
+    assert scores.as_dict()["seeds"] == [5]
+    assert "mean over 80 trials" in scores.table()
+
+
+@pytest.mark.parametrize("shuffle", [1, 2])
+def test_draws_do_not_depend_on_the_order_of_crops(shuffle):
+    assert score(*drawn_sides(), SINGLE_SHOT).figures == pytest.approx(
+        score(*drawn_sides(shuffle), SINGLE_SHOT).figures
+    )
+    assert score(*drawn_sides(), replace(SINGLE_SHOT, seed=1)).figures != score(*drawn_sides(), SINGLE_SHOT).figures
+
+
+def test_a_test_set_without_crops_is_named():
+    with pytest.raises(EvaluationError, match="test set 1 has no crops"):
+        score(*drawn_sides(), test_sets=(frozenset("12"), frozenset("x")))
+    query, gallery = drawn_sides()
+    apart = (query.select(range(4)), gallery.select(range(8, 16)))
+    with pytest.raises(EvaluationError, match="no person is both in the query and in the gallery"):
+        score(*apart, SINGLE_SHOT)
+
+
+def test_tracklets_are_scored_as_their_pooled_descriptors():
+    query, gallery = drawn_sides()
+    sides = [
+        Embeddings(s.vectors, tuple(replace(c, tracklet=f"t{c.person}") for c in s.crops)) for s in (query, gallery)
+    ]
+    pooled = [s.vectors.reshape(8, 2, 5).mean(axis=1) for s in (query, gallery)]
+    units = [p / np.linalg.norm(p, axis=1, keepdims=True) for p in pooled]
+    scores = score(*sides, MARS)
+    products = units[0] @ units[1].T
+    assert np.concatenate(scores.ranks).tolist() == [1 + int((row > row[i]).sum()) for i, row in enumerate(products)]
+    assert scores.counts.queries == scores.counts.gallery == 8
+    assert "mean of tracklets" in scores.table()
 
 
 def test_single_camera_data(small):
     query, gallery = small
     everyone = embeddings(np.vstack([query.vectors, gallery.vectors[:4]]), [("1", None)] * 3 + [("2", None)] * 4, "all")
     scores = score(everyone, everyone, SINGLE_CAMERA)
-    assert (scores.protocol, scores.counts.scored) == ("single-camera", 7)
+    assert (scores.protocol, scores.counts.scored) == (SINGLE_CAMERA, 7)
+    assert "protocol single-camera (same camera: keep): 7 of 7" in scores.table()
+    assert json.loads(scores.to_json())["same_camera"] == "keep"
     assert all(len(r) in (2, 3) for r in scores.ranks)
 
 

@@ -262,3 +262,21 @@ def test_examples_in_docstrings():
 def test_evaluation_imports_without_torch():
     code = "import sys, partalign.evaluation.evaluate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@examples
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=12), min_size=1, max_size=6), st.integers(1, 12))
+def test_cmc_of_all_matches_equals_a_walk_down_every_ranking(hits, top):
+    hits = [row for row in hits if any(row)]
+    ranks = [np.flatnonzero(row) + 1 for row in hits]
+    if not hits:
+        return
+    found = [0.0] * 13
+    for row in hits:
+        earlier = 0
+        for place, hit in enumerate(row):
+            if hit:
+                found[place - earlier] += 1 / sum(row)
+                earlier += 1
+    expected = np.cumsum(found)[:top] / len(hits)
+    assert cmc(ranks, top, "all-matches") == pytest.approx(expected)

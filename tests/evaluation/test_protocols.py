@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from partalign.crops import Crop
 from partalign.errors import EvaluationError
-from partalign.evaluation.protocols import MARKET1501, SINGLE_CAMERA, Protocol
+from partalign.evaluation.protocols import MARKET1501, PROTOCOLS, SINGLE_CAMERA, Protocol, named
 
 examples = settings(max_examples=200, deadline=None)  # the machine may be busy
 persons = st.sampled_from(["0001", "0002", "0003", "0000", "-1"])
@@ -87,12 +87,26 @@ def test_cameras_of_crops_that_cannot_match_are_not_asked_for():
 
 def test_results_of_the_two_cannot_be_taken_for_each_other():
     assert (MARKET1501.name, SINGLE_CAMERA.name) == ("market1501", "single-camera")
-    assert replace(MARKET1501, same_camera="keep") == SINGLE_CAMERA
+    assert replace(MARKET1501, same_camera="keep", name="single-camera") == SINGLE_CAMERA
 
 
 def test_unknown_choice_is_refused():
-    with pytest.raises(EvaluationError, match="ignore, keep, found 'drop'"):
+    with pytest.raises(EvaluationError, match="ignore, keep, tracklet, found 'drop'"):
         Protocol(same_camera="drop")  # type: ignore[arg-type]
+
+
+def test_protocols_by_name():
+    assert all(named(name).name == name for name in PROTOCOLS)
+    with pytest.raises(EvaluationError, match="found 'Mars1'; did you mean mars"):
+        named("Mars1")
+
+
+def test_only_the_own_tracklet_is_left_out():
+    gallery = [Crop(Path(f"{i}.jpg"), "1", "c1", tracklet) for i, tracklet in enumerate("aabb")]
+    relevance = Protocol(same_camera="tracklet").relevance(gallery[:1], gallery)
+    assert (rows(relevance.matches), rows(relevance.ignored)) == ([[2, 3]], [[0, 1]])
+    with pytest.raises(EvaluationError, match="1 of 1 query crops have no tracklet"):
+        Protocol(same_camera="tracklet").relevance([Crop(Path("q.jpg"), "1", "c1")], gallery)
 
 
 @pytest.mark.shared

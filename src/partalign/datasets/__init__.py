@@ -21,9 +21,9 @@ READERS: dict[str, Callable[..., Split]] = {
 def load_dataset(name: str, folder: str | Path, **options: str | int | None) -> Split:
     """Read the data set `name` that lies in `folder`.
 
-    options: those of the data set's reader (`protocol`, `boxes`, `test_set`), None where not chosen. Raises DatasetError
-    for an unknown name or an option that the data set does not have, or where the folder is missing, half unpacked or
-    in another layout.
+    options: those of the data set's reader (`protocol`, `boxes`, `test_set`), None where not chosen. Raises
+    DatasetError for an unknown name or an option that the data set does not have, or where the folder is missing, half
+    unpacked or in another layout.
     """
     if name not in READERS:
         near = difflib.get_close_matches(name.lower(), READERS, n=1, cutoff=0.4)

@@ -18,7 +18,8 @@ from partalign.crops import Embeddings, Split
 from partalign.datasets.generated import World
 from partalign.datasets.keypoints import load_examples
 from partalign.embedding import Embedder
-from partalign.evaluation.evaluate import Scores, score, top_matches
+from partalign.evaluation.evaluate import score, top_matches
+from partalign.evaluation.scores import Scores
 from partalign.training.pose import pretrain_parts
 from partalign.training.settings import PoseSettings, TrainSettings, read_recipe
 from partalign.training.trainer import train

@@ -5,115 +5,19 @@ Knows descriptors and records only: no network, no picture.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from partalign.crops import DISTRACTOR, Crop, Embeddings, Split
 from partalign.errors import EvaluationError
-from partalign.evaluation.metrics import (
-    APKind,
-    Ties,
-    average_precision,
-    cmc,
-    inverse_negative_penalty,
-    ranks_of_matches,
-    require_one_of,
-    score_blocks,
-)
+from partalign.evaluation.metrics import APKind, Search, Ties, cmc, ranks_of_matches, require_one_of, score_blocks
+from partalign.evaluation.pooling import pool_tracklets
 from partalign.evaluation.protocols import MARKET1501, Protocol, Relevance
+from partalign.evaluation.scores import Counts, Scores
 from partalign.progress import bar
-
-REPORTED_RANKS = (1, 5, 10, 20)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What was scored: `without_match` queries are left out of every mean, `junk` gallery rows of every ranking."""
-
-    queries: int
-    scored: int
-    without_match: int
-    gallery: int
-    junk: int
-    distractors: int
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Results of one evaluation; every figure is a fraction, and means are over the scored queries.
-
-    ranks: for each query the ascending ranks, from 1, of its matches, empty where it has none.
-    cmc: (N,) float64, at [k-1] the share of queries with a match among the first k; N is the size of the gallery.
-    ap: which definition `mAP` has; `mean_ap` gives either. seeds: of the random draws, empty where nothing is drawn.
-    """
-
-    ranks: tuple[np.ndarray, ...]
-    cmc: np.ndarray
-    counts: Counts
-    protocol: str
-    ap: APKind = "rectangular"
-    ties: Ties = "pessimistic"
-    seeds: tuple[int, ...] = ()
-
-    def rank(self, k: int) -> float:
-        """Return rank-k: the share of queries with a match among the first k (k >= 1)."""
-        return float(self.cmc[min(k, len(self.cmc)) - 1])
-
-    @cached_property
-    def first_ranks(self) -> np.ndarray:
-        """(Q,) rank of each query's first match, 0 where it has none."""
-        return np.array([r[0] if len(r) else 0 for r in self.ranks], dtype=np.intp)
-
-    def query_ap(self, kind: APKind | None = None) -> np.ndarray:
-        """Return (Q,) each query's average precision, of `ap`'s kind unless told otherwise; NaN without a match."""
-        return np.array([average_precision(r, kind or self.ap) for r in self.ranks])
-
-    def mean_ap(self, kind: APKind) -> float:
-        """Return the mean average precision of the given kind."""
-        return float(np.nanmean(self.query_ap(kind)))
-
-    @cached_property
-    def mAP(self) -> float:
-        """Mean average precision of the kind that `ap` names."""
-        return self.mean_ap(self.ap)
-
-    @cached_property
-    def mINP(self) -> float:
-        """Mean inverse negative penalty."""
-        return float(np.nanmean([inverse_negative_penalty(r) for r in self.ranks]))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what `to_json` writes."""
-        figures = {f"rank-{k}": self.rank(k) for k in REPORTED_RANKS} | {"mAP": self.mAP, "mINP": self.mINP}
-        source = {"ap": self.ap, "ties": self.ties, "protocol": self.protocol, "seeds": list(self.seeds)}
-        return figures | source | {"counts": asdict(self.counts)}
-
-    def to_json(self) -> str:
-        """Return rank-1, rank-5, rank-10, rank-20, mAP and mINP as fractions, and how they came about."""
-        return json.dumps(self.as_dict(), indent=2)
-
-    def table(self) -> str:
-        """Return the figures in per cent, as text of a few lines."""
-        figures = {f"rank-{k}": self.rank(k) for k in REPORTED_RANKS}
-        figures |= {f"mAP ({self.ap})": self.mAP, "mINP": self.mINP}
-        c = self.counts
-        without = f", {c.without_match:,} without a match and left out" if c.without_match else ""
-        lines = [
-            "  ".join(figures),
-            "  ".join(f"{100 * value:.1f}".rjust(len(name)) for name, value in figures.items()),
-            f"protocol {self.protocol}: {c.scored:,} of {c.queries:,} queries scored{without}; "
-            f"gallery of {c.gallery:,}, of which {c.junk:,} junk and {c.distractors:,} distractors",
-        ]
-        if self.seeds:
-            lines.append(f"mean over {len(self.seeds)} draws")
-        return "\n".join(lines)
 
 
 def score(
@@ -122,40 +26,51 @@ def score(
     protocol: Protocol = MARKET1501,
     ap: APKind = "rectangular",
     *,
+    test_sets: Sequence[frozenset[str]] = (),
     ties: Ties = "pessimistic",
+    search: Search = score_blocks,
+    methods: Sequence[str] = (),
 ) -> Scores:
-    """Rank the gallery for every query by inner product and score the rankings under `protocol`.
+    """Rank the gallery for every query by inner product, or by `search`, and score the rankings under `protocol`.
 
     Gallery descriptors must have unit length; a query's length has no effect. Holds one block of similarities
-    (64 MB, or 192 rows where that is more), never the whole matrix. Raises EvaluationError where either side is
-    empty, not of unit length, lacks persons or cameras, or no query has a match; ShapeError where the descriptors
-    differ in dimension.
+    (64 MB, or 192 rows where that is more), never the whole matrix. test_sets: as `Split` has them. search: as
+    `metrics.score_blocks`; `reranking.reranked_blocks` re-ranks. methods: said in the results, change nothing.
+
+    Raises EvaluationError where either side is empty, not of unit length, lacks persons or cameras, or no query has a
+    match; ShapeError where the descriptors differ in dimension.
     """
     require_one_of(ap, APKind, "ap")
+    if protocol.tracklets:
+        query = pool_tracklets(query, protocol.tracklets, "query crops")
+        gallery = pool_tracklets(gallery, protocol.tracklets, "gallery crops")
     _check(query, gallery)
-    relevance = protocol.relevance(query.crops, gallery.crops)
-    scored = sum(len(rows) > 0 for rows in relevance.matches)
-    if not scored:
-        raise EvaluationError(_nothing_to_score(relevance, protocol))
-    with bar("Ranking", total=len(query)) as advance:
-        ranks = ranks_of_matches(
-            query.vectors,
-            gallery.vectors,
-            relevance.matches,
-            relevance.ignored,
-            relevance.junk,
-            ties=ties,
-            advance=advance,
-        )
-    counts = Counts(
-        queries=len(query),
-        scored=scored,
-        without_match=len(query) - scored,
-        gallery=len(gallery),
-        junk=len(relevance.junk),
-        distractors=sum(crop.person == DISTRACTOR for crop in gallery.crops),
-    )
-    return Scores(tuple(ranks), cmc(ranks, len(gallery)), counts, protocol.name, ap, ties)
+    trials = list(protocol.trials(query.crops, gallery.crops, test_sets))
+    ranks, junk, distractors = [], 0, 0
+    whole = not protocol.draws and not test_sets
+    with bar("Ranking", total=sum(len(rows) for rows, _ in trials)) as advance:
+        for rows, columns in trials:
+            part, rest = (query, gallery) if whole else (query.select(rows), gallery.select(columns))
+            relevance = protocol.relevance(part.crops, rest.crops)
+            if not any(map(len, relevance.matches)):
+                raise EvaluationError(_nothing_to_score(relevance, protocol))
+            ranks += ranks_of_matches(
+                part.vectors,
+                rest.vectors,
+                relevance.matches,
+                relevance.ignored,
+                relevance.junk,
+                ties=ties,
+                search=search,
+                advance=advance,
+            )
+            junk = max(junk, len(relevance.junk))
+            distractors = max(distractors, sum(crop.person == DISTRACTOR for crop in rest.crops))
+    size, scored = max(len(columns) for _, columns in trials), sum(map(bool, map(len, ranks)))
+    counts = Counts(len(ranks), scored, len(ranks) - scored, size, junk, distractors)
+    curve = cmc(ranks, size, protocol.cmc)
+    sizes = tuple(len(rows) for rows, _ in trials)
+    return Scores(tuple(ranks), curve, counts, protocol, ap, ties, sizes, tuple(methods))
 
 
 def top_matches(
@@ -249,5 +164,5 @@ def _nothing_to_score(relevance: Relevance, protocol: Protocol) -> str:
         return f"the persons of all {queries} queries are absent from the gallery: check the persons' names"
     return (
         f"all {queries} queries have no match from another camera ({seen} have one from their own camera only); "
-        f"protocol {protocol.name} ignores those: use same_camera=keep for single-camera data"
+        f"protocol {protocol.name} ignores those: use same_camera=keep or tracklet for single-camera data"
     )

@@ -28,8 +28,14 @@ Ties = Literal["pessimistic", "optimistic"]
 APKind = Literal["rectangular", "trapezoidal"]
 """How the area under the precision-recall curve is taken; see `average_precision`."""
 
+CMCKind = Literal["first-match", "all-matches"]
+"""What a cumulative match characteristic counts of each query; see `cmc`."""
+
 BLOCK_BYTES = 64 * 2**20
 """Memory for one block of similarities; a block has 192 rows at least (400 MB for 519,732 gallery rows)."""
+
+Search = Callable[..., Iterator[tuple[int, np.ndarray]]]
+"""What makes similarities of (query, gallery, block_bytes=...), block by block: `score_blocks`, `reranked_blocks`."""
 
 _TILE = (192, 256)  # queries per product; gallery rows of the last product, and what those of the first divide by
 _PADDING = 16  # columns: a row length that is a multiple of 4 KiB makes all rows compete for the same cache lines
@@ -45,6 +51,7 @@ def ranks_of_matches(
     junk: ArrayLike = _NO_ROWS,
     *,
     ties: Ties = "pessimistic",
+    search: Search | None = None,
     block_bytes: int = BLOCK_BYTES,
     advance: Callable[[int], object] | None = None,
 ) -> list[np.ndarray]:
@@ -54,7 +61,8 @@ def ranks_of_matches(
     matches, ignored: for each query the gallery rows that show its person, and those that are left out of its
     ranking; junk: gallery rows left out of every ranking. No row may be in two of them.
     ties: see `Ties`; under "pessimistic", the default, descriptors that are all alike score worst and not best.
-    block_bytes: memory for similarities. advance: called with the number of queries done, for a progress bar.
+    search: what makes the similarities, `score_blocks` by default. block_bytes: memory for them.
+    advance: called with the number of queries done, for a progress bar.
 
     Returns Q ascending arrays, empty where a query has no match. Raises ShapeError where sizes do not fit,
     EvaluationError where a number is not finite, a match is ignored too, or `ties` is unknown.
@@ -73,7 +81,7 @@ def ranks_of_matches(
     require_one_of(ties, Ties, "ties")
     junk = np.asarray(junk, dtype=np.intp)
     ranks = []
-    for first, block in score_blocks(query, gallery, block_bytes):
+    for first, block in (search or score_blocks)(query, gallery, block_bytes=block_bytes):
         block[:, junk] = -np.inf
         for i, row in enumerate(block, start=first):
             if ignored is not None:
@@ -147,20 +155,29 @@ def _checked(vectors: ArrayLike, name: str) -> np.ndarray:
     return vectors
 
 
-def cmc(ranks: Sequence[ArrayLike], top: int) -> np.ndarray:
+def cmc(ranks: Sequence[ArrayLike], top: int, kind: CMCKind = "first-match") -> np.ndarray:
     """Return the cumulative match characteristic: at [k-1] the share of queries with a match among the first k.
 
-    ranks: for each query the ascending ranks of its matches; queries without any are left out. (top,) float64.
-    Raises EvaluationError where no query has a match.
+    ranks: for each query the ascending ranks of its matches; queries without any are left out. kind: "first-match", of
+    Market-1501, counts a query once, by its best match. "all-matches" counts each of its K matches as 1 / K of a query,
+    at the rank that it has among the non-matches. (top,) float64. Raises EvaluationError where no query has a match, or
+    `kind` is neither.
 
     >>> cmc([[1, 7], [3], []], top=4).tolist()
     [0.5, 0.5, 1.0, 1.0]
+    >>> cmc([[1, 7], [3], []], top=4, kind="all-matches").tolist()
+    [0.25, 0.25, 0.75, 0.75]
     """
-    first = np.array([np.asarray(r)[0] for r in ranks if len(np.asarray(r))], dtype=np.intp)
-    if not len(first):
+    require_one_of(kind, CMCKind, "kind of CMC")
+    matched = [found for found in map(np.asarray, ranks) if len(found)]
+    if not matched:
         raise EvaluationError(f"none of {len(ranks)} queries has a match in the gallery: there is nothing to average")
-    found = np.bincount(np.minimum(first, top + 1), minlength=top + 2)[1 : top + 1]
-    return np.cumsum(found) / len(first)
+    if kind == "first-match":
+        matched = [found[:1] for found in matched]
+    places = np.concatenate([found - np.arange(len(found)) for found in matched])
+    weights = np.concatenate([np.full(len(found), 1 / len(found)) for found in matched])
+    counted = np.bincount(np.minimum(places, top + 1), weights, minlength=top + 2)[1 : top + 1]
+    return np.cumsum(counted) / len(matched)
 
 
 def average_precision(ranks: ArrayLike, kind: APKind = "rectangular") -> float:

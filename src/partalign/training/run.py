@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from partalign import progress
 from partalign.errors import MissingExtraError, TrainingError
-from partalign.evaluation.evaluate import Scores
+from partalign.evaluation.scores import Scores
 from partalign.files import atomic_file
 from partalign.training.settings import PoseSettings, TrainSettings
 from partalign.weights.checkpoint import read_checkpoint, save_checkpoint

@@ -19,7 +19,7 @@ from partalign import progress
 from partalign.crops import Crop, Split
 from partalign.embedding import Embedder, OnError, evaluate
 from partalign.errors import TrainingError, WeightsError
-from partalign.evaluation.evaluate import Scores
+from partalign.evaluation.scores import Scores
 from partalign.images import Pictures, network_input
 from partalign.model.network import PartAlignedNetwork, build_network
 from partalign.training.augmentation import augment
