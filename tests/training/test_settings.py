@@ -65,3 +65,24 @@ def test_settings_survive_json(tmp_path):
     settings = read_recipe("short-trained", TrainSettings)
     assert TrainSettings.model_validate_json(settings.model_dump_json()) == settings
     assert tomllib.loads(shipped_recipes()["short-trained"].read_text())["title"] == settings.title
+
+
+def test_a_recipe_says_only_what_differs_from_its_base(tmp_path):
+    (tmp_path / "first.toml").write_text("seed = 3\n[loss]\nmargin = 0.1\nsmoothing = 0.2")
+    second = tmp_path / "second.toml"
+    second.write_text(f'base = "{tmp_path}/first.toml"\nloss.margin = 0.4\nfreeze = ["parts"]')
+    settings = read_recipe(second, TrainSettings, ["seed=4"])
+    assert (settings.loss.margin, settings.loss.smoothing) == (0.4, 0.2)
+    assert (settings.seed, settings.freeze) == (4, ("parts",))
+    assert read_recipe("short-concat", TrainSettings).schedule == read_recipe("short-baseline", TrainSettings).schedule
+
+
+def test_a_recipe_cannot_be_its_own_base(tmp_path):
+    for name, base in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.toml").write_text(f'base = "{tmp_path}/{base}.toml"')
+    with pytest.raises(RecipeError, match="its own base"):
+        read_recipe(tmp_path / "a.toml", TrainSettings)
+    with pytest.raises(RecipeError, match="no such recipe"):
+        read_recipe(recipe(tmp_path, f'base = "{tmp_path}/nowhere.toml"'), TrainSettings)
+    with pytest.raises(RecipeError, match='"loss" is 3'):
+        read_recipe(recipe(tmp_path, 'base = "short-baseline"\nloss = 3'), TrainSettings)

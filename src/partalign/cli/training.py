@@ -39,7 +39,8 @@ def train(
     from partalign.training.trainer import train as run
 
     settings = read_recipe(recipe, TrainSettings, set_ or ())
-    split = load_dataset(settings.dataset, data)
+    s = settings
+    split = load_dataset(s.dataset, data, protocol=s.protocol, boxes=s.boxes, test_set=s.test_set)
     model, scores = run(settings, split, out, resume=resume, device=device, on_error=corrupt)
     if scores is not None:
         print(scores.table())

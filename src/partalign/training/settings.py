@@ -92,6 +92,9 @@ class TrainSettings(_Settings):
 
     title: str = ""
     dataset: str = "market1501"
+    protocol: str | None = Field(None, description="of a data set that has several (CUHK03, CUHK01)")
+    boxes: str | None = Field(None, description="of a data set that has several (CUHK03)")
+    test_set: int | None = Field(None, ge=0, description="which persons to test on, of a data set that says (the same)")
     seed: int = Field(0, ge=0)
     network: NetworkSettings = NetworkSettings()  # type: ignore[call-arg]
     weights: WeightSettings = WeightSettings()  # type: ignore[call-arg]
@@ -133,13 +136,10 @@ S = TypeVar("S", bound=_Settings)
 def read_recipe(recipe: str | Path, kind: type[S], changes: Sequence[str] = ()) -> S:
     """Read a recipe: a path, or the name of one that ships with the package; then apply `KEY=VALUE` changes.
 
-    Raises RecipeError with one line: the key, what was found, the nearest known name.
+    A recipe with a line `base = "NAME"` starts from that recipe and says only what differs. Raises RecipeError with one
+    line: the key, what was found, the nearest known name.
     """
-    path = _find_recipe(recipe)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as a TOML recipe: {error}") from None
+    values = _read_values(recipe)
     for change in changes:
         _apply_change(values, change)
     return make_settings(kind, values, source=str(recipe))
@@ -157,6 +157,25 @@ def shipped_recipes() -> dict[str, Path]:
     """Names and files of the recipes in the package."""
     folder = Path(str(resources.files("partalign") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def _read_values(recipe: str | Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a recipe over its base, if it names one. derived: the recipes that are based on it."""
+    path = _find_recipe(recipe)
+    if path in derived:
+        raise RecipeError(f"{path}: the recipe is its own base")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as a TOML recipe: {error}") from None
+    base = values.pop("base", None)
+    return values if base is None else _merged(_read_values(str(base), (*derived, path)), values)
+
+
+def _merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `values` laid over it, section by section."""
+    shared = [key for key in values if isinstance(base.get(key), dict) and isinstance(values[key], dict)]
+    return base | values | {key: _merged(base[key], values[key]) for key in shared}
 
 
 def _find_recipe(recipe: str | Path) -> Path:
