@@ -118,12 +118,7 @@ def score_blocks(
     query: (Q, D), gallery: (N, D) float32. The block may be written to and is valid until the next one is asked for.
     Raises ShapeError, or EvaluationError where a number is not finite.
     """
-    query, gallery = _checked(query, "query"), _checked(gallery, "gallery")
-    if query.shape[1] != gallery.shape[1]:
-        raise ShapeError(
-            f"query descriptors have {query.shape[1]} dimensions, gallery descriptors {gallery.shape[1]}: "
-            "embed both with the same model"
-        )
+    query, gallery = checked_pair(query, gallery)
     height, width = _TILE
     main = len(gallery) // width * width
     rest = np.zeros((width, query.shape[1]), dtype=np.float32)
@@ -140,6 +135,20 @@ def score_blocks(
             np.matmul(queries[tile], gallery[:main].T, out=block[tile, :main])
             np.matmul(queries[tile], rest.T, out=block[tile, main : main + width])
         yield first, block[:count, : len(gallery)]
+
+
+def checked_pair(query: ArrayLike, gallery: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return query (Q, D) and gallery (N, D) as contiguous float32 matrices, without a copy of one that is so already.
+
+    Raises ShapeError, or EvaluationError where a number is not finite.
+    """
+    query, gallery = _checked(query, "query"), _checked(gallery, "gallery")
+    if query.shape[1] != gallery.shape[1]:
+        raise ShapeError(
+            f"query descriptors have {query.shape[1]} dimensions, gallery descriptors {gallery.shape[1]}: "
+            "embed both with the same model"
+        )
+    return query, gallery
 
 
 def _checked(vectors: ArrayLike, name: str) -> np.ndarray:
