@@ -142,7 +142,7 @@ def test_what_is_no_calibration_is_refused(calibration, change):
         Calibration.from_dict(calibration.as_dict() | change)
     for other in ({}, [], None, "slope"):
         with pytest.raises(EvaluationError, match="expected a calibration with"):
-            Calibration.from_dict(other)
+            Calibration.from_dict(other)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [0, 1, -0.1, math.nan])

@@ -237,7 +237,7 @@ def test_pairs_that_cannot_be_scored_are_refused():
         pair_scores(two, two, Relevance((both, both), (none, none), none))
     with pytest.raises(EvaluationError, match="as a match and as ignored"):
         pair_scores(two, two, Relevance((both[:1], none), (both[:1], none), none))
-    with pytest.raises(ShapeError, match="2 queries, found 1"):
+    with pytest.raises(ShapeError, match="2 queries, found that of 1"):
         pair_scores(two, two, Relevance((both,), (none,), none))
     with pytest.raises(ShapeError, match="dimensions"):
         pair_scores(two, embeddings(np.eye(3)), Relevance((both, both), (none, none), none))
