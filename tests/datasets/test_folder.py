@@ -1,9 +1,11 @@
 import os
 from pathlib import Path
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from partalign.crops import Crop
 from partalign.datasets import folder
@@ -33,7 +35,8 @@ def test_one_folder_for_each_person(tmp_path):
     assert found == [("alice", "cam1"), ("alice", "cam2"), ("bob", "c3"), ("bob", "cam4")]
     assert [(crop.person, crop.camera) for crop in split.query] == [("carol", "c1")]
     assert [(crop.person, crop.camera) for crop in split.gallery] == [("carol", "cam02"), ("dave", None)]
-    assert split.notes == ("1 crops have no camera: scoring needs cameras, or same_camera=keep",)
+    (note,) = split.notes
+    assert note.startswith("1 crops have no camera, by which scoring tells matches apart: choose --same-camera keep")
 
 
 def test_names_like_market1501(tmp_path):
@@ -69,6 +72,19 @@ def test_what_cannot_be_scored_is_said(tmp_path):
     single = notes("e", "train/x/1.jpg", "train/y/1.jpg", "train/y/2.jpg", "train/3.jpg")
     assert "train: 1 person with one crop, of use as a non-match only: x" in single
     assert "train: 1 of 4 crops have no person" in single
+
+
+def test_data_of_one_camera_are_told_how_to_be_scored(tmp_path):
+    make(tmp_path, "query/1.jpg", "gallery/2.jpg")
+    table = "path,person,camera,tracklet\nquery/1.jpg,x,door,{}\ngallery/2.jpg,x,door,t2\n"
+    keep = "--same-camera keep, which leaves out only the query's own picture"
+    tracklet = "--same-camera tracklet, which leaves out only crops of the query's tracklet"
+    (tmp_path / "crops.csv").write_text(table.format("t1"))
+    told = "all crops are of camera door, but matches come from another: "
+    assert folder.load(tmp_path).notes == (f"{told}choose {tracklet}, or {keep}",)
+    (tmp_path / "crops.csv").write_text(table.format(""))
+    advice = f"choose {keep}; or give tracklets in crops.csv or crops.parquet and choose {tracklet}"
+    assert folder.load(tmp_path).notes == (told + advice,)
 
 
 def test_odd_names_are_noted(tmp_path):
@@ -124,57 +140,26 @@ def test_find_crops(tmp_path):
         folder.find_crops([tmp_path / "gone.jpg"])
 
 
-# crops.csv
-
-
-def table(root: Path, text: str, *names: str) -> Path:
-    make(root, *names)
-    (root / "crops.csv").write_text(text, encoding="utf-8-sig")
-    return root
-
-
-def test_table(tmp_path):
-    text = 'time,path,person,camera,tracklet\n1.5,query/1.jpg,"Bob, the tall",lobby,t1\n,gallery\\2.jpg,,,\n'
-    split = folder.load(table(tmp_path, text, "query/1.jpg", "gallery/2.jpg", "gallery/not listed.jpg"))
-    assert split.query == (Crop(tmp_path / "query/1.jpg", "Bob, the tall", "lobby", "t1", 1.5),)
-    assert split.gallery == (Crop(tmp_path / "gallery/2.jpg"),)
+@pytest.mark.parametrize("name", ["crops.csv", "crops.parquet"])
+def test_a_table_says_who_is_on_the_crops(tmp_path, name):
+    make(tmp_path, "query/1.jpg", "gallery/2.jpg", "gallery/not listed.jpg")
+    if name == "crops.csv":
+        (tmp_path / name).write_text("path,person,camera\nquery/1.jpg,Bob,lobby\ngallery/2.jpg,Bob,yard\n")
+    else:
+        columns = {"path": ["query/1.jpg", "gallery/2.jpg"], "person": ["Bob"] * 2, "camera": ["lobby", "yard"]}
+        parquet.write_table(pyarrow.table(columns), tmp_path / name)
+    split = folder.load(tmp_path)
+    assert split.query == (Crop(tmp_path / "query/1.jpg", "Bob", "lobby"),)
+    assert split.gallery == (Crop(tmp_path / "gallery/2.jpg", "Bob", "yard"),)
+    assert split.notes == ()
     assert folder.find_crops([tmp_path]) == split.query + split.gallery
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("", "found none"),
-        ("file,person\n1.jpg,bob\n", "found file, person"),
-        ("path,person,path\n1.jpg,bob,1.jpg\n", "found path, person, path"),
-        ("path,person\n", "only the header"),
-        ("path,person\n1.jpg\n", "line 2: expected as many cells as columns"),
-        ("path,person\n1.jpg,bob,x\n", "line 2: expected as many cells as columns"),
-        ("path,person\n1.jpg,bob\n1.jpg,eve\n", "line 3: a second line for 1.jpg"),
-        ("path,time\n1.jpg,noon\n", "line 2: expected `time` in seconds, found 'noon'"),
-        ("path,time\n1.jpg,nan\n", "found 'nan'"),
-        ("path\n../outside.jpg\n", "found '../outside.jpg'"),
-        ("path\n/etc/passwd\n", "found '/etc/passwd'"),
-        ("path,person\n,bob\n", "line 2: expected a path inside"),
-        ("path\n1.jpg\n2.jpg\n3.jpg\n", "2 listed files missing: 2.jpg, 3.jpg"),
-        ('path\n"1.jpg\n', "cannot read it"),
-    ],
-)
-def test_tables_that_are_refused(tmp_path, text, found):
-    refused(table(tmp_path, text, "1.jpg"), "crops.csv", found)
-
-
-def test_a_table_in_another_encoding(tmp_path):
-    make(tmp_path, "1.jpg")
-    (tmp_path / "crops.csv").write_bytes("path,person\n1.jpg,Jürgen\n".encode("latin-1"))
-    refused(tmp_path, "UTF-8")
-
-
-@given(st.binary(max_size=200))
-def test_no_table_raises_anything_but_dataset_error(tmp_path_factory, data):
-    root = tmp_path_factory.mktemp("table")
-    (root / "crops.csv").write_bytes(b"path,person,time\n" + data)
-    refused(root, "crops.csv")
+def test_two_tables(tmp_path):
+    make(tmp_path, "1.jpg", "crops.csv", "crops.parquet")
+    refused(tmp_path, "expected one table of crops, found crops.csv and crops.parquet; remove one")
+    with pytest.raises(DatasetError, match="expected one table"):
+        folder.find_crops([tmp_path])
 
 
 WORD = st.text(st.characters(categories=("L", "N"), include_characters="_-. "), min_size=1, max_size=12)

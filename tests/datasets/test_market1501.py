@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from partalign.crops import Crop
 from partalign.datasets import market1501
+from partalign.datasets.layout import describe
 from partalign.errors import DatasetError
 
 TRAIN = ("0002_c1s1_000451_03.jpg", "0002_c2s1_000301_01.jpg", "0007_c3s3_077419_03.jpg")
@@ -54,11 +55,28 @@ def test_a_person_in_training_and_test_is_noted(root):
 
 
 def test_multi_query_pool(root):
-    with pytest.raises(DatasetError, match=r"gt_bbox: expected a folder of crops, it is missing"):
-        market1501.multi_query_pool(root)
+    assert market1501.load(root).pool == ()
     (root / "gt_bbox").mkdir()
-    (root / "gt_bbox" / QUERY[0]).touch()
-    assert market1501.multi_query_pool(root.parent) == (Crop(root / "gt_bbox" / QUERY[0], "0001", "c1", time=1051.0),)
+    for name in (*QUERY, "0002_c1s1_000451_00.jpg", "Thumbs.db"):
+        (root / "gt_bbox" / name).touch()
+    split = market1501.load(root.parent)
+    assert split.pool[0] == Crop(root / "gt_bbox" / QUERY[0], "0001", "c1", time=1051.0)
+    assert [crop.person for crop in split.pool] == ["0001", "0002", "0003"]  # training persons' are in the release too
+    assert len(split.notes) == 3
+
+
+def test_queries_without_a_pool_are_noted(root):
+    (root / "gt_bbox").mkdir()
+    (root / "gt_bbox/0001_c2s1_001051_00.jpg").touch()
+    told = "gt_bbox: 2 of 2 queries have no crop of their person and camera there, so multi-query scoring has nothing"
+    assert market1501.load(root).notes[-1].startswith(told)
+
+
+def test_a_damaged_pool(root):
+    (root / "gt_bbox").mkdir()
+    refused(root, "gt_bbox", "empty folder", "unpack")
+    (root / "gt_bbox/boxes.mat").touch()
+    refused(root, "gt_bbox", "1 of 1 files named otherwise", "boxes.mat")
 
 
 def test_half_unpacked(root):
@@ -119,7 +137,7 @@ def test_official_lists(shared, table, folder):
     crops = [market1501.parse_name(Path(path)) for _, path in rows]
     assert [crop and crop.person for crop in crops] == [person for person, _ in rows]
     assert {crop.camera for crop in crops} == {f"c{number}" for number in range(1, 7)}  # type: ignore[union-attr]
-    assert market1501.describe(tuple(crops)) == market1501.OFFICIAL[folder]  # type: ignore[arg-type]
+    assert describe(tuple(crops)) == market1501.OFFICIAL[folder]  # type: ignore[arg-type]
     persons = Counter(crop.person for crop in crops)  # type: ignore[union-attr]
     assert (persons["0000"], persons["-1"]) == ((2798, 3819) if table == "test" else (0, 0))
 
