@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from partalign.crops import Crop
@@ -414,7 +412,9 @@ COLUMN = np.ones((104, 1))
         ({"filelist": np.array([["../../x.png"]], dtype=object)}, "names like 1_001_1_01.png, found '../../x.png'"),
         ({"filelist": COLUMN}, "names like 1_001_1_01.png"),
         ({"labels": np.array([["a"]])}, "damaged or of another content"),
-        ({"camId": np.zeros((1000, 1000))}, "more than 500,000 entries"),
+        ({"camId": np.zeros((1500, 1500))}, "more than 16,000,000 bytes unpacked"),
+        ({"camId": COLUMN + 1j}, "damaged or of another content"),
+        ({"camId": {"a": 1}}, "damaged or of another content"),
     ],
 )
 def test_tables_that_contradict_themselves(tmp_path, changes, words):
@@ -430,33 +430,6 @@ def test_a_table_without_one_of_its_columns(tmp_path):
     scipy.io.savemat(tmp_path / "table.mat", content)
     with pytest.raises(DatasetError, match="no gallery_idx"):
         cuhk03.read_protocol(tmp_path / "table.mat")
-
-
-@pytest.fixture(scope="module")
-def table_bytes(tmp_path_factory) -> tuple[Path, bytes]:
-    table = write_table(tmp_path_factory.mktemp("table"), "detected")
-    return table, table.read_bytes()
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_no_damage_breaks_the_table_reader(table_bytes, data):
-    """Whatever bytes are changed or cut off: the table is read, without contradiction, or refused in one line."""
-    table, content = table_bytes
-    damaged = bytearray(content[: data.draw(st.integers(100, len(content)))])
-    for place, byte in data.draw(
-        st.lists(st.tuples(st.integers(0, len(damaged) - 1), st.integers(0, 255)), max_size=5)
-    ):
-        damaged[place] = byte
-    copy = table.with_name("damaged.mat")
-    copy.write_bytes(damaged)
-    try:
-        parts = cuhk03.read_protocol(copy)
-    except DatasetError as error:
-        told = str(error)
-    else:
-        told = ""
-        assert all(cuhk03_crops.NAME.fullmatch(name) for names in parts.values() for name in names)
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ def read_protocol(table: Path) -> dict[str, list[str]]:
 
     Raises DatasetError where the file is no such table, or contradicts itself.
     """
-    content = read_tables(table, _KEYS, max_entries=500_000)
+    content = read_tables(table, _KEYS)
     try:
-        names = [str(np.asarray(cell).item()) for cell in content["filelist"].flat]
+        names = list(map(str, content["filelist"].flat))
         persons, cameras, *rows = (_whole_numbers(content[key]) for key in _KEYS[1:])
     except (ValueError, TypeError) as error:
         raise unreadable(table, error) from None

@@ -1,11 +1,16 @@
-"""MATLAB files of either kind, read without trust: version 5 by SciPy, version 7.3, which is HDF5, by h5py.
+"""MATLAB files of either kind, read without trust: version 5 here, version 7.3, which is HDF5, by h5py.
 
 The size, kind and place of an array are looked at before it is read, so that no file makes a reader take gigabytes.
 Nothing in them is run. HDF5 shows MATLAB's arrays transposed. Knows nothing of data sets.
+
+Version 5 is a list of elements, each a type, a size and so many bytes ("MAT-File Format", The MathWorks). SciPy's
+reader takes a type that does not exist as a place in memory, and ends the process.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,28 +26,92 @@ if TYPE_CHECKING:
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _SLACK = 65_536  # bytes that small arrays may be stored in beyond their size
 
+# Types of elements, and classes of variables.
+_MATRIX, _PACKED = 14, 15
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_LETTERS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
+_CELL, _TEXT, _NUMERIC = 1, 4, range(6, 16)
+_COMPLEX = 0x800
 
-def read_tables(path: Path, names: Sequence[str], *, max_entries: int) -> dict[str, np.ndarray]:
-    """Read the named variables of a version 5 file.
+_Element = tuple[int, memoryview]
 
-    Raises DatasetError where it is of another kind or damaged, lacks one of them, or they have more entries together.
+
+def read_tables(path: Path, names: Sequence[str], *, max_bytes: int = 16_000_000) -> dict[str, np.ndarray]:
+    """Read variables of a version 5 file: arrays of numbers, and cell arrays of numbers and text (as objects).
+
+    max_bytes: of the file, and of each variable when unpacked. Raises DatasetError where the file is of another kind,
+    damaged or larger, or lacks a variable.
     """
     _require_version(path, "5")
-    import scipy.io
-
     try:
-        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path) if name in names}
-        if missing := [name for name in names if name not in shapes]:
-            raise KeyError(f"no {', '.join(missing)}")
-        if sum(float(np.prod(shape, dtype=float)) for shape in shapes.values()) > max_entries:
-            raise ValueError(f"more than {max_entries:,} entries")
-        # Packed to a thousandth at the most, which bounds what unpacking takes.
-        if path.stat().st_size > 100 * max_entries:
-            raise ValueError(f"more than {100 * max_entries:,} bytes")
-        content = scipy.io.loadmat(path, variable_names=list(names))
-        return {name: np.asarray(content[name]) for name in names}
-    except Exception as error:  # SciPy raises a dozen kinds on damaged files
+        if path.stat().st_size > max_bytes:
+            raise ValueError(f"more than {max_bytes:,} bytes")
+        content = path.read_bytes()
+        order = "<" if content[126:128] == b"IM" else ">"
+        tables = dict(_variables(memoryview(content)[128:], order, names, max_bytes))
+        if missing := [name for name in names if name not in tables]:
+            raise ValueError(f"no {', '.join(missing)}")
+    except (OSError, ValueError, KeyError, struct.error, zlib.error) as error:
         raise unreadable(path, error) from None
+    return tables
+
+
+def _variables(data: memoryview, order: str, names: Sequence[str], max_bytes: int) -> Iterator[tuple[str, np.ndarray]]:
+    for kind, content in _elements(data, order):
+        if kind == _PACKED:
+            stream = zlib.decompressobj()
+            unpacked = stream.decompress(content, max_bytes)
+            if not stream.eof:
+                raise ValueError(f"cut off, or more than {max_bytes:,} bytes unpacked")
+            ((kind, content),) = _elements(memoryview(unpacked), order)
+        name, flags, shape, parts = _header(kind, content, order)
+        if name in names:
+            yield name, np.asarray(_value(flags, shape, parts, order))
+
+
+def _elements(data: memoryview, order: str) -> Iterator[_Element]:
+    """Yield the type and content of one element after the other."""
+    place = 0
+    while place < len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, place)
+        start, small = place + 8, kind >> 16
+        if small:  # up to four bytes, in the place of the size
+            kind, size, start = kind & 0xFFFF, min(small, 4), place + 4
+        if start + size > len(data):
+            raise ValueError("cut off")
+        yield kind, data[start : start + size]
+        # All but packed ones are filled up to eight bytes.
+        place += 8 if small else 8 + (size if kind == _PACKED else (size + 7) // 8 * 8)
+
+
+def _header(kind: int, data: memoryview, order: str) -> tuple[str, int, list[int], list[_Element]]:
+    """Return the name, flags and shape of a variable, and the elements with its values."""
+    if kind != _MATRIX:
+        raise ValueError(f"element of type {kind} where a variable was expected")
+    (_, flags), (_, shape), (_, name), *parts = _elements(data, order)
+    sizes = np.frombuffer(shape, f"{order}i4")
+    if len(sizes) < 2 or sizes.min() < 0:
+        raise ValueError(f"variable of size {sizes.tolist()}")
+    return bytes(name).decode(), struct.unpack_from(f"{order}I", flags)[0], sizes.tolist(), parts
+
+
+def _value(flags: int, shape: list[int], parts: list[_Element], order: str) -> np.ndarray | str:
+    kind = flags & 0xFF
+    if kind == _CELL:
+        entries = np.empty(len(parts), dtype=object)
+        for place, part in enumerate(parts):
+            _, inner, size, values = _header(*part, order)
+            if inner & 0xFF == _CELL:
+                raise ValueError("cells in cells")
+            entries[place] = _value(inner, size, values, order)
+        return entries.reshape(shape, order="F")
+    if kind not in (_TEXT, *_NUMERIC) or flags & _COMPLEX:
+        raise ValueError(f"variable of class {kind}, flags {flags:#x}")
+    ((stored, data),) = parts
+    if kind == _TEXT:
+        codec = _LETTERS[stored]
+        return bytes(data).decode(codec if codec != "utf-16" else "utf-16-le" if order == "<" else "utf-16-be")
+    return np.frombuffer(data, order + _NUMBERS[stored]).reshape(shape, order="F")
 
 
 @contextmanager
