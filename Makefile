@@ -18,15 +18,16 @@ format: .venv/develop
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 .venv/bin/pip:
-	$(PYTHON) -m venv .venv
+	@echo "Installing into .venv, a few minutes the first time"
+	@$(PYTHON) -m venv .venv
 
 .venv/runtime: pyproject.toml constraints.txt | .venv/bin/pip
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[plot]"
-	touch $@
+	@$(BIN)/pip install --quiet -c constraints.txt -e ".[plot]"
+	@touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/pip
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
-	touch $@ .venv/runtime
+	@$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@ .venv/runtime
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

@@ -46,6 +46,7 @@ def test_changes_are_toml_values_or_plain_text(tmp_path):
     assert settings.network.parts == "rcpm"
     assert settings.freeze == ("parts",)
     assert settings.schedule.iterations == 7
+    assert read_recipe("short-trained", TrainSettings, ["weights.parts="]).weights.parts is None
 
 
 @pytest.mark.parametrize(("change", "words"), [("seed", "KEY=VALUE"), ("seed.x=1", "seed"), ("lost.margin=1", "lost")])

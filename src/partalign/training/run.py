@@ -74,7 +74,13 @@ class Run:
         save_checkpoint(self._checkpoint, trainer.state(), {"format": 1, "kind": "training", "iteration": iteration})
 
     def log(self, iteration: int, **values: float) -> None:
-        """Append one line to the log, and to TensorBoard."""
+        """Append one line to the log, and to TensorBoard; where no bar is drawn, print every twentieth."""
+        self._write(iteration, values)
+        if not progress.console.is_terminal and iteration % 20 == 0:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            _say(f"iteration {iteration}  {shown}")
+
+    def _write(self, iteration: int, values: dict[str, float]) -> None:
         if self._file is None:
             raise TrainingError(f"{self.folder}: the log is closed")
         self._file.write(json.dumps({"iteration": iteration, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
@@ -82,16 +88,13 @@ class Run:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, iteration)
-        if not progress.console.is_terminal and iteration % 20 == 0:
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-            _say(f"iteration {iteration}  {shown}")
 
     def log_scores(self, iteration: int, scores: Scores | None) -> None:
         """Log an evaluation, and print it in one line."""
         if scores is None:
             return
         values = headline(scores)
-        self.log(iteration, **values)
+        self._write(iteration, values)
         line = "  ".join(f"{name} {value:.1%}" for name, value in values.items())
         _say(f"iteration {iteration}: {line}")
 

@@ -136,8 +136,9 @@ S = TypeVar("S", bound=_Settings)
 def read_recipe(recipe: str | Path, kind: type[S], changes: Sequence[str] = ()) -> S:
     """Read a recipe: a path, or the name of one that ships with the package; then apply `KEY=VALUE` changes.
 
-    A recipe with a line `base = "NAME"` starts from that recipe and says only what differs. Raises RecipeError with one
-    line: the key, what was found, the nearest known name.
+    A change without a value, `KEY=`, takes the setting's default instead of the recipe's value. A recipe with a line
+    `base = "NAME"` starts from that recipe and says only what differs. Raises RecipeError with one line: the key, what
+    was found, the nearest known name.
     """
     values = _read_values(recipe)
     for change in changes:
@@ -205,6 +206,8 @@ def _apply_change(values: dict[str, Any], change: str) -> None:
         if not isinstance(values, dict):
             raise RecipeError(f'--set {change}: "{section}" is a value, not a section')
     values[name] = value
+    if not text:
+        del values[name]
 
 
 def _explain(kind: type[BaseModel], error: Any) -> str:
