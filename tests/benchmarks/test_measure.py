@@ -13,6 +13,7 @@ from partalign.benchmarks.measure import (
     compare,
     largest_difference,
     machine,
+    once,
     peak_bytes,
 )
 from partalign.errors import BenchmarkError
@@ -83,6 +84,24 @@ def test_peak_counts_what_a_step_holds_at_once():
 
     assert peak_bytes(two_in_turn) == pytest.approx(size, rel=0.1)
     assert peak_bytes(two_at_once) == pytest.approx(2 * size, rel=0.1)
+
+
+def test_once_calls_once_and_measures(monkeypatch):
+    calls = []
+
+    def work():
+        calls.append(np.ones(40 * 2**20, dtype=np.uint8).sum())
+        return ()
+
+    line = once("work", "alone", work, bar=Bar(peak=2**30))
+    assert len(calls) == 1
+    assert line.ours.wall > 0
+    assert line.difference is line.reference is line.ratio is None
+    monkeypatch.setattr(measure, "_status", lambda name: (_ for _ in ()).throw(OSError))
+    line = once("work", "alone", work, bar=Bar(peak=2**30))
+    assert len(calls) == 2
+    assert line.ours.peak is line.reached is None
+    assert line.ours.wall > 0
 
 
 def test_without_the_system_s_help_memory_is_unknown(monkeypatch):

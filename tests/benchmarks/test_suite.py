@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from partalign.benchmarks import loss, network, sketch, suite
+from partalign.benchmarks import loss, network, reranking, scale, sketch, suite
 from partalign.benchmarks.measure import Bar, Comparison, Cost
 from partalign.cli import main
 from partalign.cli.benchmarks import bench
@@ -69,6 +69,13 @@ def test_names_choose_and_unknown_ones_are_wrong_usage(monkeypatch, capsys):
     assert "loss" in capsys.readouterr().err
 
 
+def test_long_benchmarks_run_only_by_name(monkeypatch):
+    monkeypatch.setattr(suite, "BENCHMARKS", {"short": lambda **_: []})
+    monkeypatch.setattr(suite, "LONG", {"long": lambda **_: []})
+    assert [name for name, _ in suite.run()] == ["short"]
+    assert [name for name, _ in suite.run(["long"])] == ["long"]
+
+
 def test_forms_that_disagree_end_the_command(monkeypatch, capsys):
     monkeypatch.setattr(suite, "BENCHMARKS", TINY)
     monkeypatch.setattr(loss, "cube", lambda X, labels: loss.fast(X, labels) * 1.01)
@@ -82,13 +89,14 @@ def test_forms_that_disagree_end_the_command(monkeypatch, capsys):
 
 def test_the_command_offers_every_benchmark():
     names = inspect.signature(bench, eval_str=True).parameters["names"].annotation
-    assert typing.get_args(names) == tuple(suite.BENCHMARKS)
+    assert typing.get_args(names) == (*suite.BENCHMARKS, *suite.LONG)
 
 
 def test_the_readme_explains_every_benchmark_and_reference():
     explained = README.read_text()
-    for name in suite.BENCHMARKS:
+    for name in (*suite.BENCHMARKS, *suite.LONG):
         assert f"## {name}" in explained
     measured = [line.against for form in TINY.values() for line in form(rounds=1)]
-    for against in (*measured, network.AGAINST, "full sort, Python", "full sort, scikit-learn", "full sort, numpy"):
+    measured += [network.AGAINST, "full sort, Python", "full sort, scikit-learn", "full sort, numpy"]
+    for against in (*measured, reranking.DENSE, reranking.PRODUCTS, scale.PRODUCT, scale.ALONE):
         assert f"**{against}**" in explained

@@ -137,6 +137,21 @@ def alone(what: str, against: str, ours: Step, reference: Step, *, threads: int 
     return Comparison(what, against, threads, difference, cost, bar=bar)
 
 
+def once(what: str, against: str, ours: Step, *, threads: int = 1, bar: Bar = Bar()) -> Comparison:
+    """Measure time and memory of a form in one call, where it takes too long for a second; nothing checks it."""
+    seconds: dict[str, float] = {}
+
+    def timed() -> Results:
+        seconds.update(_seconds(ours, 1))
+        return ()
+
+    with torch_threads(threads):
+        peak = peak_bytes(timed)
+        if not seconds:  # the system cannot say how much memory it takes
+            timed()
+    return Comparison(what, against, threads, None, Cost(seconds["wall"], seconds["cpu"], peak), bar=bar)
+
+
 def largest_difference(what: str, found: Results, expected: Results, tolerance: float | None = 1e-4) -> float | None:
     """Return the largest difference of the arrays of results, by the largest number of each array expected.
 

@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from partalign import __version__
-from partalign.benchmarks import loss, network, ranking, sketch
+from partalign.benchmarks import loss, network, ranking, reranking, scale, sketch
 from partalign.benchmarks.measure import Comparison, Cost, machine
 
 BENCHMARKS: dict[str, Callable[..., list[Comparison]]] = {
@@ -19,18 +19,22 @@ BENCHMARKS: dict[str, Callable[..., list[Comparison]]] = {
     "sketch": sketch.run,
     "network": network.run,
     "ranking": ranking.run,
+    "reranking": reranking.run,
 }
+
+LONG: dict[str, Callable[..., list[Comparison]]] = {"scale": scale.run}
+"""Run only where they are asked for by name."""
 
 
 def run(names: Sequence[str] = (), **options: Any) -> Iterator[tuple[str, list[Comparison]]]:
-    """Run the benchmarks of these names, all by default, and yield each with its comparisons as it is done.
+    """Run the benchmarks of these names, by default all but `LONG`, and yield each with its comparisons as it is done.
 
     options: `rounds`, `threads`; where they are None a benchmark keeps its own. Raises BenchmarkError where a form
     does not agree with its reference.
     """
     options = {name: value for name, value in options.items() if value is not None}
     for name in names or BENCHMARKS:
-        yield name, BENCHMARKS[name](**options)
+        yield name, (BENCHMARKS | LONG)[name](**options)
 
 
 def table(name: str, comparisons: Sequence[Comparison]) -> Table:

@@ -11,7 +11,7 @@ from cyclopts.types import PositiveInt
 
 
 def bench(
-    *names: Literal["loss", "sketch", "network", "ranking"],
+    *names: Literal["loss", "sketch", "network", "ranking", "reranking", "scale"],
     threads: PositiveInt | None = None,
     rounds: PositiveInt | None = None,
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
@@ -23,7 +23,7 @@ def bench(
     Parameters
     ----------
     names
-        which benchmarks, all by default
+        which benchmarks; by default all but scale, which takes about an hour and 6 GB
     threads
         by default 1, and 2 for embedding with the whole network
     rounds

@@ -19,8 +19,8 @@ from partalign.errors import EvaluationError
 from partalign.evaluation.metrics import BLOCK_BYTES, checked_pair, score_blocks
 from partalign.evaluation.neighbours import Neighbours, nearest, padded, squared_lengths
 
-_PART = 2048  # rows, or pairs of rows, that are gathered at a time
-_SUMS = 2**18  # sums of minima made at a time
+_PART = 512  # rows, or pairs of rows, that are gathered at a time
+_SUMS = 2**16  # sums of minima made at a time
 
 
 def reranked_blocks(
