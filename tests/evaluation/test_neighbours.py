@@ -62,6 +62,14 @@ def test_equal_rows_tie_wherever_they_stand(threads):
     assert len(np.unique(found.farthest)) <= 40
 
 
+def test_rows_that_are_all_alike_have_the_lowest_as_neighbours(monkeypatch):
+    monkeypatch.setattr(neighbours, "TILE", 128)
+    for seed in range(5):  # rounding makes their distances negative for some
+        x = np.random.default_rng(seed).standard_normal((1, 77)).astype(np.float32)
+        found = search(np.repeat(x / np.linalg.norm(x), 400, axis=0), 4)
+        assert found.rows.tolist() == [[i, *[j for j in range(4) if j != i][:3]] for i in range(400)]
+
+
 def test_the_size_of_tiles_changes_nothing(monkeypatch):
     x = np.random.default_rng(2).standard_normal((700, 60)).astype(np.float32)
     one = search(x, 21)

@@ -132,7 +132,8 @@ def _keep_nearest(keys: np.ndarray, limits: np.ndarray, distances: np.ndarray, f
     both.reshape(-1)[np.repeat(gap, per_row) + np.arange(len(found))] = found
     both.sort(axis=1)
     keys[changed] = both[:, :count]
-    limits[changed] = _distances(both[:, count - 1])
+    largest = _distances(both[:, count - 1])
+    limits[changed] = np.where(largest > 0, largest, -_INFINITY)  # nothing is nearer than 0, whatever rounding says
 
 
 def _set_limits(limits: np.ndarray, distances: np.ndarray, count: int) -> None:
