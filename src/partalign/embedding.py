@@ -12,7 +12,7 @@ from torch import Tensor
 from partalign import progress
 from partalign.crops import Crop, Embeddings, Split
 from partalign.errors import EvaluationError
-from partalign.evaluation.evaluate import score
+from partalign.evaluation.evaluate import Descriptors, score
 from partalign.evaluation.metrics import APKind
 from partalign.evaluation.protocols import Protocol, named
 from partalign.evaluation.scores import Scores
@@ -77,9 +77,7 @@ class Embedder:
         return vectors
 
 
-def embed_split(
-    embedder: Embedder, split: Split, multi_query: bool = False
-) -> tuple[Embeddings, Embeddings, Embeddings | None]:
+def embed_split(embedder: Embedder, split: Split, multi_query: bool = False) -> Descriptors:
     """Return the descriptors of the split's query, its gallery and, for multi-query, its pool; no crop is read twice.
 
     Raises PictureError; EvaluationError where a pool is asked for and the split has none.
@@ -98,7 +96,7 @@ def embed_split(
         rows = [gallery.vectors[seen[c]] if c in seen else new.vectors[fresh[c]] for c in found]
         return Embeddings(np.array(rows, np.float32).reshape(-1, embedder.network.channels), tuple(found))
 
-    return side(split.query, "query"), gallery, side(split.pool, "pool") if multi_query else None
+    return Descriptors(side(split.query, "query"), gallery, side(split.pool, "pool") if multi_query else None)
 
 
 def evaluate(embedder: Embedder, split: Split, protocol: Protocol | None = None, ap: APKind = "rectangular") -> Scores:

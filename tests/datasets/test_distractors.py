@@ -87,3 +87,12 @@ def test_too_few_distractors():
         distractors.sample([1, 2, 3], [-1])
     assert distractors.sample([1, 2, 3], [3, 0]) == ((1, 2, 3), ())
     assert distractors.sample([], []) == ()
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=4), st.integers(0, 5))
+def test_a_growing_gallery_begins_with_each_smaller_sample(sizes, seed):
+    crops = range(30)
+    grown = distractors.growing(crops, sizes, seed)
+    assert len(grown) == max(sizes)
+    for size, subset in zip(sizes, distractors.sample(crops, sizes, seed), strict=True):
+        assert set(grown[:size]) == set(subset)

@@ -253,7 +253,7 @@ class TestMatchSaved:
         self.saved(
             "/old/gallery/c.jpg", "/old/train/x.jpg", "/old/query/b.jpg", "/old/query/a.jpg", "/old/gallery/a.jpg"
         ).save(file)
-        query, gallery = match_saved(file, split)
+        query, gallery, _ = match_saved(file, split)
         assert (query.crops, gallery.crops) == (split.query, split.gallery)
         assert query.vectors.argmax(axis=1).tolist() == [3, 2]
         assert gallery.vectors.argmax(axis=1).tolist() == [4, 0]
@@ -270,7 +270,7 @@ class TestMatchSaved:
         split = Split(
             "folders", query=(Crop(Path("q/1/a.jpg"), "1", "1"),), gallery=(Crop(Path("g/1/a.jpg"), "1", "2"),)
         )
-        query, gallery = match_saved(self.saved("g/1/a.jpg", "q/1/a.jpg"), split)
+        query, gallery, _ = match_saved(self.saved("g/1/a.jpg", "q/1/a.jpg"), split)
         assert query.vectors.argmax(axis=1).tolist() == [1]
         assert gallery.vectors.argmax(axis=1).tolist() == [0]
         for paths in (("old/g/1/a.jpg", "old/q/1/a.jpg"), ("old/g/1/a.jpg",), ("g/1/a.jpg",)):
@@ -279,7 +279,7 @@ class TestMatchSaved:
 
     def test_a_crop_may_be_query_and_gallery(self):
         crop = Crop(Path("all/a.jpg"), "1")
-        query, gallery = match_saved(self.saved("old/all/a.jpg"), Split("one", query=(crop,), gallery=(crop,)))
+        query, gallery, _ = match_saved(self.saved("old/all/a.jpg"), Split("one", query=(crop,), gallery=(crop,)))
         assert np.array_equal(query.vectors, gallery.vectors)
 
 

@@ -1,4 +1,4 @@
-"""partalign evaluate, partalign embed."""
+"""partalign evaluate, partalign embed, partalign results."""
 
 from __future__ import annotations
 
@@ -9,58 +9,100 @@ from cyclopts import Parameter
 
 from partalign.errors import EvaluationError
 
+Flag = Annotated[bool, Parameter(negative="")]
+
 
 def evaluate(
     model: Path | None = None,
     *,
-    data: Path,
+    data: Path | None = None,
     dataset: str = "market1501",
+    protocol: str | None = None,
+    boxes: Literal["labeled", "detected"] | None = None,
+    test_set: str | None = None,
     embeddings: Path | None = None,
+    multi_query: Flag = False,
+    distractors: Path | None = None,
+    rerank: Flag = False,
+    expand: int = 0,
     ap: Literal["rectangular", "trapezoidal"] = "rectangular",
-    same_camera: Literal["ignore", "keep"] = "ignore",
-    flip: Annotated[bool, Parameter(negative="")] = False,
+    same_camera: Literal["ignore", "keep", "tracklet"] | None = None,
+    tracklets: Literal["mean", "max"] | None = None,
+    verification: Flag = False,
+    flip: Flag = False,
     corrupt: Literal["refuse", "skip"] = "refuse",
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
+    csv: Path | None = None,
     device: str = "cpu",
 ) -> None:
-    """Score a model, or saved embeddings, by a data set's protocol: CMC, mAP, mINP.
+    """Score a model, or saved descriptors, by a data set's protocol: CMC, mAP, mINP.
 
     Example: partalign evaluate runs/rcpm/model.safetensors --dataset market1501 --data ~/data --json scores.json
 
     Parameters
     ----------
     model: a model file; left out when --embeddings is given
-    data: the folder of the data set
-    dataset: market1501, or folder (your own crops)
-    embeddings: score this file, written by `partalign embed`; no network runs
+    data: the folder of the data set; left out when --embeddings says itself which rows are query and gallery
+    dataset: market1501, dukemtmc, cuhk03, cuhk01, mars, or folder (your own crops)
+    protocol: of cuhk03 (classic, new) and cuhk01 (100, 486); for any data set also market1501, single-camera,
+        single-shot, all-shots, mars
+    boxes: of cuhk03
+    test_set: of cuhk03 (0 to 19) and cuhk01: the persons to test on; "all" for each set in turn
+    embeddings: score this file (.npz, .parquet, .mat, also of other systems); no network runs
+    multi_query: describe every query by the mean of all crops of its person and camera (gt_bbox of market1501)
+    distractors: a folder of crops of nobody; the gallery is scored without them and with 100, 200, 500 thousand
+    rerank: re-rank by k-reciprocal neighbours
+    expand: replace every query by the mean of itself and so many best matches (AQE); 0 is off
     ap: which definition of average precision the printed mAP has
-    same_camera: what a gallery crop of the query's person and camera is: ignored, or (for data of one camera) a match
+    same_camera: gallery crops of the query's person and camera are ignored (default); for data of one camera: only
+        those of the query's tracklet are, or all are kept as matches but for the query's own picture
+    tracklets: rank tracklets by the mean or maximum of their crops' descriptors (default of mars: mean)
+    verification: also report how well a threshold tells same from different, and the calibrated probability
     flip: average every descriptor with that of the mirrored crop
     corrupt: what a picture that cannot be read does: stop the work, or be named and left out
     json_: also write the figures, as fractions, to this file
+    csv: also write the figures, in per cent, with the paper's of the same setting below, to this file
     device: cpu, cuda, cuda:1 ...
     """
-    from partalign import embedding
-    from partalign.datasets import load_dataset
-    from partalign.evaluation.evaluate import match_saved, score
-    from partalign.evaluation.protocols import Protocol
-    from partalign.files import atomic_file
+    from partalign.embedding import Embedder, embed_split
+    from partalign.scoring import read_saved, read_test
     from partalign.weights.checkpoint import load_model
 
     if (model is None) == (embeddings is None):
         raise EvaluationError("expected either a model or --embeddings FILE: give one of them")
-    split, protocol = load_dataset(dataset, data), Protocol(same_camera=same_camera)
-    if embeddings is not None:
-        scores = score(*match_saved(embeddings, split), protocol, ap)
+    if data is None and embeddings is None:
+        raise EvaluationError("expected --data DIR, the folder of the data set")
+    test = None
+    if data is not None:
+        choices = {"protocol": protocol, "boxes": boxes, "test_set": test_set, "distractors": distractors}
+        test = read_test(dataset, data, **choices)  # type: ignore[arg-type]
+    if test is not None and model is not None:
+        embedder = Embedder(load_model(model), device=device, flip=flip, on_error=corrupt)
+        descriptors = embed_split(embedder, test.split, multi_query)
     else:
-        embedder = embedding.Embedder(load_model(model), device=device, flip=flip, on_error=corrupt)  # type: ignore[arg-type]
-        scores = embedding.evaluate(embedder, split, protocol, ap)
-    for note in split.notes:
-        print(f"note: {note}")
-    print(scores.table())
-    if json_ is not None:
-        with atomic_file(json_) as file:
-            file.write(scores.to_json().encode())
+        test, descriptors = read_saved(embeddings, test, multi_query)  # type: ignore[arg-type]
+    test = test.with_rules(same_camera, tracklets)
+    report = test.score(descriptors, ap, rerank=rerank, expand=expand, verification=verification)
+    print(report.text())
+    report.write(json_, csv)
+
+
+def results(table: int | None = None) -> None:
+    """List the paper's results with the commands that train and score each.
+
+    Example: partalign results 4
+
+    Parameters
+    ----------
+    table: the number of one of the paper's tables; all by default
+    """
+    from partalign.evaluation.published import published_results
+
+    for result in published_results():
+        if table in (None, result.table):
+            figures = ", ".join(f"{name} {value}" for name, value in result.figures.items())
+            print(f"Table {result.table}, {result.setting.dataset}, {result.title}: {figures}")
+            print(f"    {result.train_command}\n    {result.evaluate_command}")
 
 
 def embed(

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from partalign.crops import Split
+from partalign.datasets import cuhk01, cuhk03, dukemtmc, market1501, mars
 from partalign.datasets import folder as own_folder
-from partalign.datasets import market1501
 from partalign.errors import DatasetError
 
 READERS: dict[str, Callable[..., Split]] = {
     "market1501": market1501.load,
+    "dukemtmc": dukemtmc.load,
+    "cuhk03": cuhk03.load,
+    "cuhk01": cuhk01.load,
+    "mars": mars.load,
     "folder": own_folder.load,
 }
 

@@ -64,6 +64,14 @@ def sample(crops: Sequence[T], sizes: Sequence[int] = SERIES, seed: int = 0) -> 
     return tuple(tuple(crops[row] for row in sorted(order[:size])) for size in sizes)
 
 
+def growing(crops: Sequence[T], sizes: Sequence[int] = SERIES, seed: int = 0) -> tuple[T, ...]:
+    """Return the largest subset that `sample` draws, so ordered that its first rows are the smaller ones.
+
+    Raises DatasetError as `sample` does.
+    """
+    return tuple(dict.fromkeys(crop for subset in sample(crops, sorted(sizes), seed) for crop in subset))
+
+
 def _crop(root: Path, name: str) -> Crop:
     camera = _CAMERA.search(name, name.rfind("/") + 1)
     return Crop(root / name, DISTRACTOR, camera and camera[1])

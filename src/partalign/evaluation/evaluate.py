@@ -8,16 +8,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from partalign.crops import DISTRACTOR, Crop, Embeddings, Split
 from partalign.errors import EvaluationError
+from partalign.evaluation.expansion import expanded
 from partalign.evaluation.metrics import APKind, Search, Ties, cmc, ranks_of_matches, require_one_of, score_blocks
-from partalign.evaluation.pooling import pool_tracklets
+from partalign.evaluation.pooling import pool_queries, pool_tracklets
 from partalign.evaluation.protocols import MARKET1501, Protocol, Relevance
+from partalign.evaluation.reranking import reranked_blocks
 from partalign.evaluation.scores import Counts, Scores
 from partalign.progress import bar
+
+
+class Descriptors(NamedTuple):
+    """What one test is scored from; pool: the crops that multi-query averages, None for single query."""
+
+    query: Embeddings
+    gallery: Embeddings
+    pool: Embeddings | None = None
 
 
 def score(
@@ -41,9 +52,7 @@ def score(
     match; ShapeError where the descriptors differ in dimension.
     """
     require_one_of(ap, APKind, "ap")
-    if protocol.tracklets:
-        query = pool_tracklets(query, protocol.tracklets, "query crops")
-        gallery = pool_tracklets(gallery, protocol.tracklets, "gallery crops")
+    query, gallery = pooled(Descriptors(query, gallery), protocol)
     _check(query, gallery)
     trials = list(protocol.trials(query.crops, gallery.crops, test_sets))
     ranks, junk, distractors = [], 0, 0
@@ -71,6 +80,55 @@ def score(
     curve = cmc(ranks, size, protocol.cmc)
     sizes = tuple(len(rows) for rows, _ in trials)
     return Scores(tuple(ranks), curve, counts, protocol, ap, ties, sizes, tuple(methods))
+
+
+def pooled(descriptors: Descriptors, protocol: Protocol) -> tuple[Embeddings, Embeddings]:
+    """Return query and gallery as they are compared: the pool averaged, tracklets as one descriptor each.
+
+    Raises as `pool_queries` and `pool_tracklets`.
+    """
+    query, gallery, pool = descriptors
+    if pool is not None:
+        query = pool_queries(query, pool)
+    if protocol.tracklets:
+        query = pool_tracklets(query, protocol.tracklets, "query crops")
+        gallery = pool_tracklets(gallery, protocol.tracklets, "gallery crops")
+    return query, gallery
+
+
+def score_descriptors(
+    descriptors: Descriptors,
+    protocol: Protocol = MARKET1501,
+    ap: APKind = "rectangular",
+    *,
+    test_sets: Sequence[frozenset[str]] = (),
+    rerank: bool = False,
+    expand: int = 0,
+) -> Scores:
+    """Score one test; multi-query where there is a pool.
+
+    expand: replace every query by the mean of itself and so many of its best gallery rows (AQE). rerank: by
+    k-reciprocal neighbours. Raises as `score`, `pool_queries` and `reranked_blocks`.
+    """
+    query, gallery = pooled(descriptors, protocol)
+    methods = [] if descriptors.pool is None else ["multi-query"]
+    search: Search = reranked_blocks if rerank else score_blocks
+    if expand:
+        plain, search = search, lambda q, g, **memory: plain(expanded(q, g, count=expand), g, **memory)
+        methods.append(f"queries expanded by {expand}")
+    if rerank:
+        methods.append("re-ranked")
+    return score(query, gallery, protocol, ap, test_sets=test_sets, search=search, methods=methods)
+
+
+def score_series(descriptors: Descriptors, sizes: Sequence[int], *options: Any, **more: Any) -> list[Scores]:
+    """Score against the first rows of the gallery, as many as each of `sizes` says: a series of growing distractors.
+
+    options, more: as `score_descriptors`.
+    """
+    query, gallery, pool = descriptors
+    galleries = [Embeddings(gallery.vectors[:size], gallery.crops[:size]) for size in sizes]
+    return [score_descriptors(Descriptors(query, part, pool), *options, **more) for part in galleries]
 
 
 def top_matches(
@@ -103,8 +161,8 @@ def _best(row: np.ndarray, count: int) -> np.ndarray:
     return candidates[np.argsort(-row[candidates], kind="stable")][:count]
 
 
-def match_saved(saved: Embeddings | Path, split: Split) -> tuple[Embeddings, Embeddings]:
-    """Pick the query and gallery rows of `split` from saved descriptors; returns (query, gallery).
+def match_saved(saved: Embeddings | Path, split: Split, multi_query: bool = False) -> Descriptors:
+    """Pick the query, gallery and, for multi-query, pool rows of `split` from saved descriptors.
 
     A crop is found by its path, or where the data set lies elsewhere now, by `Crop.key` (folder/name). The records,
     and so persons and cameras, are the split's. Raises EvaluationError, with counts and the first names, where crops
@@ -114,7 +172,7 @@ def match_saved(saved: Embeddings | Path, split: Split) -> tuple[Embeddings, Emb
     embeddings = saved if isinstance(saved, Embeddings) else Embeddings.load(saved)
     by_path = {crop.path: row for row, crop in enumerate(embeddings.crops)}
     by_key = {crop.key: row for row, crop in enumerate(embeddings.crops)}
-    wanted = [*split.query, *split.gallery]
+    wanted = [*split.query, *split.gallery, *(split.pool if multi_query else ())]
     missing = [c for c in wanted if c.path not in by_path and c.key not in by_key]
     if missing:
         names = ", ".join(c.key for c in missing[:3])
@@ -128,7 +186,7 @@ def match_saved(saved: Embeddings | Path, split: Split) -> tuple[Embeddings, Emb
         rows = np.array([by_path.get(c.path, by_key.get(c.key)) for c in crops], dtype=np.intp)
         return Embeddings(embeddings.vectors[rows], tuple(crops))
 
-    return pick(split.query), pick(split.gallery)
+    return Descriptors(pick(split.query), pick(split.gallery), pick(split.pool) if multi_query else None)
 
 
 def _refuse_ambiguous(keys: set[str], wanted: Sequence[Crop], saved: Sequence[Crop], name: str) -> None:

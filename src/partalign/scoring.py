@@ -1,0 +1,177 @@
+"""One evaluation from a data set's name to its report: which crops, which rules, which figures.
+
+Joins data sets and evaluation; knows descriptors, but not how they are made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from partalign.crops import Embeddings, Split
+from partalign.datasets import distractors as distractor_crops
+from partalign.datasets import load_dataset
+from partalign.errors import EvaluationError
+from partalign.evaluation.calibration import Calibration, calibrate
+from partalign.evaluation.evaluate import Descriptors, match_saved, pooled, score_descriptors, score_series
+from partalign.evaluation.features import load_features
+from partalign.evaluation.metrics import APKind
+from partalign.evaluation.protocols import MARKET1501, PROTOCOLS, Protocol, SameCamera, TrackletPooling, named
+from partalign.evaluation.published import Setting, csv_beside_paper
+from partalign.evaluation.scores import Scores
+from partalign.evaluation.verification import PairScores, pair_scores
+from partalign.files import atomic_file
+
+
+@dataclass(frozen=True)
+class Test:
+    """What is scored, and how: crops, rules, and the sizes of gallery, ascending, that are scored in turn."""
+
+    split: Split
+    rules: Protocol
+    setting: Setting
+    sizes: tuple[int, ...]
+
+    def with_rules(self, same_camera: SameCamera | None = None, tracklets: TrackletPooling | None = None) -> Test:
+        """Return the test with other rules, where they are given. Raises EvaluationError for unknown ones."""
+        chosen = {"same_camera": same_camera, "tracklets": tracklets}
+        return replace(self, rules=replace(self.rules, **{k: v for k, v in chosen.items() if v is not None}))
+
+    def score(
+        self,
+        descriptors: Descriptors,
+        ap: APKind = "rectangular",
+        *,
+        rerank: bool = False,
+        expand: int = 0,
+        verification: bool = False,
+    ) -> Report:
+        """Score descriptors of the split's query and gallery. Raises EvaluationError."""
+        sets = self.split.test_sets
+        how: dict[str, Any] = {"test_sets": sets, "rerank": rerank, "expand": expand}
+        if len(self.sizes) == 1:
+            runs = [score_descriptors(descriptors, self.rules, ap, **how)]
+        else:
+            runs = score_series(descriptors, self.sizes, self.rules, ap, **how)
+        setting = replace(self.setting, multi_query=descriptors.pool is not None, rerank=rerank)
+        settings = [replace(setting, distractors=size - self.sizes[0]) for size in self.sizes]
+        return Report(self.split.notes, tuple(zip(settings, runs, strict=True)), self._pairs(descriptors, verification))
+
+    def _pairs(self, descriptors: Descriptors, wanted: bool) -> PairScores | None:
+        if not wanted:
+            return None
+        query, gallery = pooled(descriptors, self.rules)
+        return pair_scores(query, gallery, self.rules.relevance(query.crops, gallery.crops))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores of each size of gallery with what they are comparable to; pairs: for verification, where asked for."""
+
+    notes: tuple[str, ...]
+    runs: tuple[tuple[Setting, Scores], ...]
+    pairs: PairScores | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The probability of the same person at a similarity; None where verification was not asked for."""
+        return None if self.pairs is None else calibrate(self.pairs)
+
+    def text(self) -> str:
+        """Return everything as lines for a person."""
+        lines = [f"note: {note}" for note in self.notes]
+        for setting, scores in self.runs:
+            if len(self.runs) > 1:
+                lines.append(f"with {setting.distractors:,} distractors")
+            lines.append(scores.table())
+        if self.pairs is not None and self.calibration is not None:
+            lines += _verification(self.pairs, self.calibration)
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the first run's figures, and with several sizes of gallery, all runs' under `series`."""
+        runs = [
+            {"dataset": setting.dataset, "boxes": setting.boxes, "added_distractors": setting.distractors}
+            | scores.as_dict()
+            for setting, scores in self.runs
+        ]
+        content = runs[0] | ({"series": runs} if len(runs) > 1 else {})
+        if self.pairs is not None and self.calibration is not None:
+            content |= {"verification": self.pairs.as_dict(), "calibration": self.calibration.as_dict()}
+        return content
+
+    def write(self, json_file: Path | None = None, csv_file: Path | None = None) -> None:
+        """Write the figures as fractions (JSON) and in per cent beside the paper's (CSV), atomically."""
+        if json_file is not None:
+            with atomic_file(json_file) as file:
+                file.write(json.dumps(self.as_dict(), indent=2).encode())
+        if csv_file is not None:
+            with atomic_file(csv_file) as file:
+                file.write(csv_beside_paper(self.runs).encode())
+
+
+def _verification(pairs: PairScores, calibration: Calibration) -> list[str]:
+    """Say how well a threshold tells pairs of the same person from others."""
+    figures = pairs.as_dict()
+    accepted = figures["true_accept_at_false_accept"]
+    rates = [f"{rate} {'too few pairs' if share is None else f'{share:.1%}'}" for rate, share in accepted.items()]
+    certain = ", ".join(f"{share:.0%} {calibration.threshold(share):.3f}" for share in (0.5, 0.9, 0.99))
+    return [
+        f"verification of {pairs.match_count:,} pairs of the same person and {pairs.non_match_count:,} others: "
+        f"AUC {pairs.auc:.4f}, equal error rate {pairs.equal_error_rate:.2%}",
+        f"true accepts at false accept rate: {', '.join(rates)}",
+        f"same person, if as likely as not: probability from similarity {certain}; "
+        f"log loss {calibration.log_loss:.3f} (a coin: 0.693), calibration error {calibration.calibration_error:.3f}",
+    ]
+
+
+def read_test(
+    dataset: str,
+    data: Path,
+    *,
+    protocol: str | None = None,
+    boxes: str | None = None,
+    test_set: int | str | None = None,
+    distractors: Path | None = None,
+) -> Test:
+    """Read a data set to be scored.
+
+    protocol: a variant of the data set, or of any data set, a name in `evaluation.protocols`. distractors: a folder of
+    crops of nobody; sizes are then the gallery itself, with each of the paper's numbers of them that there are, and
+    with all. Raises DatasetError.
+    """
+    if isinstance(test_set, str) and test_set.isdecimal():
+        test_set = int(test_set)
+    by_name = protocol if protocol in PROTOCOLS else None
+    variant = None if by_name else protocol
+    split = load_dataset(dataset, data, protocol=variant, boxes=boxes, test_set=test_set)
+    sizes = [len(split.gallery)]
+    if distractors is not None:
+        crops, notes = distractor_crops.load_with_notes(distractors)
+        added = sorted({size for size in distractor_crops.SERIES if 0 < size < len(crops)} | {len(crops)})
+        sizes += [sizes[0] + size for size in added]
+        more = distractor_crops.growing(crops, added)
+        split = replace(split, gallery=(*split.gallery, *more), notes=(*split.notes, *notes))
+    setting = Setting(dataset, variant, boxes)
+    return Test(split, named(by_name or split.protocol), setting, tuple(sizes))
+
+
+def read_saved(file: Path, test: Test | None = None, multi_query: bool = False) -> tuple[Test, Descriptors]:
+    """Read descriptors, and pick those of the test's crops; returns the test and them.
+
+    Without a test the file itself must say which rows are query and gallery. Raises EvaluationError, MissingExtraError.
+    """
+    features = load_features(file, multi_query=multi_query)
+    if test is None:
+        if isinstance(features, Embeddings):
+            raise EvaluationError(
+                f"{file}: does not say which rows are query and gallery: name the data set with --dataset and --data"
+            )
+        query, gallery, pool = features
+        split = Split("features", query=query.crops, gallery=gallery.crops, pool=pool.crops if pool else ())
+        return Test(split, MARKET1501, Setting(str(file)), (len(gallery),)), features
+    if not isinstance(features, Embeddings):
+        raise EvaluationError(f"{file}: says itself which rows are query and gallery: leave out --data")
+    return test, match_saved(features, test.split, multi_query)
