@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from partalign.crops import Crop, Embeddings
-from partalign.errors import EvaluationError, ShapeError
+from partalign.errors import EvaluationError, MissingExtraError, ShapeError
 
 names = st.text(st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=12)
 maybe = st.none() | names
@@ -20,13 +21,14 @@ crops = st.builds(
 )
 
 
-@given(st.lists(crops, min_size=1, max_size=6))
+@pytest.mark.parametrize("name", ["e.npz", "e.parquet"])
+@given(records=st.lists(crops, min_size=1, max_size=6))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
-def test_saved_embeddings_come_back_as_they_were(tmp_path, records):
+def test_saved_embeddings_come_back_as_they_were(tmp_path, name, records):
     vectors = np.random.default_rng(0).normal(size=(len(records), 5)).astype(np.float32)
     before = Embeddings(vectors, tuple(records))
-    before.save(tmp_path / "e.npz")
-    after = Embeddings.load(tmp_path / "e.npz")
+    before.save(tmp_path / name)
+    after = Embeddings.load(tmp_path / name)
     np.testing.assert_array_equal(after.vectors, before.vectors)
     assert after.crops == before.crops
 
@@ -47,7 +49,35 @@ def test_selected_rows_keep_their_crops():
     assert chosen.vectors.argmax(1).tolist() == [3, 1]
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x80\x04pickle"])
+def test_parquet_holds_a_vector_and_typed_records_in_each_row(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    crops = (Crop(Path("a/1.jpg"), "0001", "c1", None, 2.5), Crop(Path("a/2.jpg")))
+    Embeddings(np.eye(2, dtype=np.float32), crops).save(tmp_path / "e.parquet")
+    assert parquet.read_table(tmp_path / "e.parquet").to_pylist() == [
+        {"vector": [1, 0], "path": "a/1.jpg", "person": "0001", "camera": "c1", "tracklet": None, "time": 2.5},
+        {"vector": [0, 1], "path": "a/2.jpg", "person": None, "camera": None, "tracklet": None, "time": None},
+    ]
+
+
+def test_many_rows_come_back_from_parquet_in_their_order(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((20_000, 3)).astype(np.float32)
+    before = Embeddings(vectors, tuple(Crop(Path(f"{i}.jpg"), str(i % 7)) for i in range(20_000)))
+    before.save(tmp_path / "e.parquet")
+    after = Embeddings.load(tmp_path / "e.parquet")
+    np.testing.assert_array_equal(after.vectors, vectors)
+    assert after.crops == before.crops
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    embeddings = Embeddings(np.eye(1, dtype=np.float32), (Crop(Path("a.jpg")),))
+    embeddings.save(tmp_path / "e.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for use in (embeddings.save, Embeddings.load):
+        with pytest.raises(MissingExtraError, match=r"e\.parquet.*partalign\[data\]"):
+            use(tmp_path / "e.parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x80\x04pickle", b"PAR1 broken"])
 def test_other_files_are_refused_in_one_line(tmp_path, content):
     path = tmp_path / "x.npz"
     path.write_bytes(content)

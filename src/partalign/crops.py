@@ -5,15 +5,14 @@ Persons and cameras are text, as the data set writes them ("0002", "lobby"); not
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from partalign.errors import EvaluationError, ShapeError
-from partalign.files import atomic_file
+from partalign.errors import EvaluationError, PartAlignError, ShapeError
+from partalign.files import atomic_file, read_npz, read_parquet, write_parquet
 
 JUNK = "-1"
 """Person of a gallery crop that is ignored in scoring (Market-1501's bad detections)."""
@@ -95,31 +94,63 @@ class Embeddings:
         return Embeddings(self.vectors[np.asarray(rows, dtype=np.intp)], tuple(self.crops[int(i)] for i in rows))
 
     def save(self, path: Path) -> None:
-        """Write to a .npz file, atomically. Raises SaveError."""
-        columns = {name: np.array([_text(getattr(c, name)) for c in self.crops]) for name in _COLUMNS}
+        """Write to a .npz file, or to a Parquet table where the name ends in `.parquet`, atomically.
+
+        Raises SaveError, and MissingExtraError for Parquet without pyarrow.
+        """
+        records = {name: [getattr(crop, name) for crop in self.crops] for name in _COLUMNS}
+        records["path"] = [str(path) for path in records["path"]]
+        vectors = self.vectors.astype(np.float32, copy=False)
+        if Path(path).suffix == ".parquet":
+            write_parquet(path, vectors, records | {"time": np.array(records["time"], dtype=np.float64)})
+            return
+        texts = {name: np.array(["" if v is None else str(v) for v in values]) for name, values in records.items()}
         with atomic_file(path) as file:
-            np.savez(file, vectors=self.vectors.astype(np.float32), **columns)  # type: ignore[arg-type]
+            np.savez(file, vectors=vectors, **texts)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Embeddings:
-        """Read what `save` wrote. Raises EvaluationError where the file is missing or of another kind."""
+        """Read what `save` wrote. Raises EvaluationError where the file is missing, damaged or of another kind."""
         try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as data:
-                vectors = data["vectors"].astype(np.float32)
-                columns = [data[name].tolist() for name in _COLUMNS]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            vectors, records = _read_parquet(path) if _is_parquet(path) else _read_npz(path)
+            crops = tuple(
+                Crop(Path(_text(p)), _text(person) or None, _text(camera) or None, _text(tracklet) or None, _time(time))
+                for p, person, camera, tracklet, time in zip(*records, strict=True)
+            )
+        except PartAlignError:
+            raise
+        except Exception as error:  # zip, NumPy and pyarrow raise a dozen kinds on damaged files
+            told = " ".join(str(error).split())[:300]
             raise EvaluationError(
-                f"{path}: expected embeddings written by `partalign embed` (.npz), cannot read them: {error}"
+                f"{path}: expected embeddings written by `partalign embed` (.npz, .parquet), cannot read them: {told}"
             ) from None
-        crops = tuple(
-            Crop(Path(p), person or None, camera or None, tracklet or None, float(time) if time else None)
-            for p, person, camera, tracklet, time in zip(*columns, strict=True)
-        )
         return cls(vectors, crops)
 
 
 _COLUMNS = ("path", "person", "camera", "tracklet", "time")
 
 
+def _is_parquet(path: Path) -> bool:
+    with Path(path).open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, list[list]]:
+    arrays = read_npz(path, ("vectors", *_COLUMNS))
+    return arrays["vectors"].astype(np.float32, copy=False), [arrays[name].tolist() for name in _COLUMNS]
+
+
+def _read_parquet(path: Path) -> tuple[np.ndarray, list[list]]:
+    vectors, cells = read_parquet(path, _COLUMNS)
+    empty = [None] * len(vectors)
+    return vectors, [cells["path"], *(cells.get(name, empty) for name in _COLUMNS[1:])]
+
+
 def _text(value: object) -> str:
+    if not isinstance(value, str | int | None) or isinstance(value, bool):
+        raise ValueError(f"expected text, found {value!r:.80}")
     return "" if value is None else str(value)
+
+
+def _time(value: str | float | None) -> float | None:
+    return None if value is None or value == "" else float(value)
