@@ -1,4 +1,4 @@
-"""Every row of the paper's tables, from files in the official layout to figures, by the commands of `partalign results`;
+"""Every row of the paper's tables, from files in the official layout to figures, by the commands of `partalign results`
 with a small network, one iteration and pictures of a few pixels in place of the real ones."""
 
 import json
