@@ -52,7 +52,7 @@ def load_features(path: Path, *, multi_query: bool = False) -> Embeddings | Desc
         if kind == "parquet":
             return _from_parquet(path, multi_query)
         variables = _variables(path, kind)
-        if "vectors" in variables:
+        if variables.pop("vectors", None) is not None:  # dropped: they are read again, with their records
             return Embeddings.load(path)
         parts = [_part(path, variables, "query"), _part(path, variables, "gallery")]
         if multi_query and "mquery_f" in variables:
