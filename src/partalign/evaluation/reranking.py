@@ -82,7 +82,8 @@ def _jaccard(described: csr_array, holders: csr_array) -> np.ndarray:
     minima = np.minimum(np.repeat(described.data, repeats), chosen.data)
     shared = np.bincount(np.repeat(places, repeats) + chosen.indices, minima, minlength=rows * size)
     shared = shared.astype(np.float32).reshape(rows, size)
-    return shared / (2 - shared)
+    shared /= 2 - shared
+    return shared
 
 
 def _encodings(query: np.ndarray, gallery: np.ndarray, k1: int, k2: int) -> tuple[csr_array, np.ndarray, np.ndarray]:
@@ -135,7 +136,7 @@ def _mutual(rows: np.ndarray) -> np.ndarray:
 def _sparse(columns: np.ndarray, values: np.ndarray, chosen: np.ndarray | None = None) -> csr_array:
     """Return the (M, M) matrix with `values` (M, K) at `columns` (M, K), or those of them that are `chosen`."""
     chosen = np.ones(columns.shape, dtype=bool) if chosen is None else chosen
-    starts = np.concatenate(([0], np.cumsum(chosen.sum(axis=1))))
+    starts = np.concatenate(([0], np.cumsum(chosen.sum(axis=1)))).astype(np.int32)  # with int64 all indices would be
     matrix = csr_array((values[chosen], columns[chosen], starts), shape=(len(columns), len(columns)))
     matrix.sort_indices()
     return matrix
