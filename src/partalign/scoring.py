@@ -6,11 +6,14 @@ Joins data sets and evaluation; knows descriptors, but not how they are made.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from partalign.crops import Embeddings, Split
+import numpy as np
+
+from partalign.crops import Crop, Embeddings, Split
 from partalign.datasets import distractors as distractor_crops
 from partalign.datasets import load_dataset
 from partalign.errors import EvaluationError
@@ -26,7 +29,7 @@ from partalign.files import atomic_file
 
 
 @dataclass(frozen=True)
-class Test:
+class Task:
     """What is scored, and how: crops, rules, and the sizes of gallery, ascending, that are scored in turn."""
 
     split: Split
@@ -34,8 +37,8 @@ class Test:
     setting: Setting
     sizes: tuple[int, ...]
 
-    def with_rules(self, same_camera: SameCamera | None = None, tracklets: TrackletPooling | None = None) -> Test:
-        """Return the test with other rules, where they are given. Raises EvaluationError for unknown ones."""
+    def with_rules(self, same_camera: SameCamera | None = None, tracklets: TrackletPooling | None = None) -> Task:
+        """Return the task with other rules, where they are given. Raises EvaluationError for unknown ones."""
         chosen = {"same_camera": same_camera, "tracklets": tracklets}
         return replace(self, rules=replace(self.rules, **{k: v for k, v in chosen.items() if v is not None}))
 
@@ -54,30 +57,37 @@ class Test:
         if len(self.sizes) == 1:
             runs = [score_descriptors(descriptors, self.rules, ap, **how)]
         else:
-            runs = score_series(descriptors, self.sizes, self.rules, ap, **how)
+            runs = score_series(descriptors, self._rows(descriptors.gallery.crops), self.rules, ap, **how)
         setting = replace(self.setting, multi_query=descriptors.pool is not None, rerank=rerank)
         settings = [replace(setting, distractors=size - self.sizes[0]) for size in self.sizes]
-        return Report(self.split.notes, tuple(zip(settings, runs, strict=True)), self._pairs(descriptors, verification))
-
-    def _pairs(self, descriptors: Descriptors, wanted: bool) -> PairScores | None:
-        if not wanted:
-            return None
+        report = Report(self.split.notes, tuple(zip(settings, runs, strict=True)))
+        if not verification:
+            return report
         query, gallery = pooled(descriptors, self.rules)
-        return pair_scores(query, gallery, self.rules.relevance(query.crops, gallery.crops))
+        pairs = pair_scores(query, gallery, self.rules.relevance(query.crops, gallery.crops))
+        try:
+            return replace(report, pairs=pairs, calibration=calibrate(pairs))
+        except EvaluationError as error:
+            return replace(report, pairs=pairs, notes=(*report.notes, str(error)))
+
+    def _rows(self, gallery: Sequence[Crop]) -> list[int]:
+        """Return how many of the embedded crops belong to each size: some may have been skipped."""
+        places = {crop: place for place, crop in enumerate(self.split.gallery)}
+        return np.searchsorted([places[crop] for crop in gallery], self.sizes).tolist()
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores of each size of gallery with what they are comparable to; pairs: for verification, where asked for."""
+    """Scores of each size of gallery with what they are comparable to.
+
+    pairs: for verification, where asked for; all pairs of query and gallery, also where scores are of draws from them.
+    calibration: None too where matches are not more similar than others.
+    """
 
     notes: tuple[str, ...]
     runs: tuple[tuple[Setting, Scores], ...]
     pairs: PairScores | None = None
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """The probability of the same person at a similarity; None where verification was not asked for."""
-        return None if self.pairs is None else calibrate(self.pairs)
+    calibration: Calibration | None = None
 
     def text(self) -> str:
         """Return everything as lines for a person."""
@@ -86,7 +96,7 @@ class Report:
             if len(self.runs) > 1:
                 lines.append(f"with {setting.distractors:,} distractors")
             lines.append(scores.table())
-        if self.pairs is not None and self.calibration is not None:
+        if self.pairs is not None:
             lines += _verification(self.pairs, self.calibration)
         return "\n".join(lines)
 
@@ -98,8 +108,10 @@ class Report:
             for setting, scores in self.runs
         ]
         content = runs[0] | ({"series": runs} if len(runs) > 1 else {})
-        if self.pairs is not None and self.calibration is not None:
-            content |= {"verification": self.pairs.as_dict(), "calibration": self.calibration.as_dict()}
+        if self.pairs is not None:
+            content |= {"verification": self.pairs.as_dict()}
+        if self.calibration is not None:
+            content |= {"calibration": self.calibration.as_dict()}
         return content
 
     def write(self, json_file: Path | None = None, csv_file: Path | None = None) -> None:
@@ -112,22 +124,27 @@ class Report:
                 file.write(csv_beside_paper(self.runs).encode())
 
 
-def _verification(pairs: PairScores, calibration: Calibration) -> list[str]:
+def _verification(pairs: PairScores, calibration: Calibration | None) -> list[str]:
     """Say how well a threshold tells pairs of the same person from others."""
     figures = pairs.as_dict()
     accepted = figures["true_accept_at_false_accept"]
     rates = [f"{rate} {'too few pairs' if share is None else f'{share:.1%}'}" for rate, share in accepted.items()]
-    certain = ", ".join(f"{share:.0%} {calibration.threshold(share):.3f}" for share in (0.5, 0.9, 0.99))
-    return [
+    lines = [
         f"verification of {pairs.match_count:,} pairs of the same person and {pairs.non_match_count:,} others: "
         f"AUC {pairs.auc:.4f}, equal error rate {pairs.equal_error_rate:.2%}",
         f"true accepts at false accept rate: {', '.join(rates)}",
+    ]
+    if calibration is None:
+        return lines
+    certain = ", ".join(f"{share:.0%} {calibration.threshold(share):.3f}" for share in (0.5, 0.9, 0.99))
+    return [
+        *lines,
         f"same person, if as likely as not: probability from similarity {certain}; "
         f"log loss {calibration.log_loss:.3f} (a coin: 0.693), calibration error {calibration.calibration_error:.3f}",
     ]
 
 
-def read_test(
+def read_task(
     dataset: str,
     data: Path,
     *,
@@ -135,7 +152,7 @@ def read_test(
     boxes: str | None = None,
     test_set: int | str | None = None,
     distractors: Path | None = None,
-) -> Test:
+) -> Task:
     """Read a data set to be scored.
 
     protocol: a variant of the data set, or of any data set, a name in `evaluation.protocols`. distractors: a folder of
@@ -155,23 +172,23 @@ def read_test(
         more = distractor_crops.growing(crops, added)
         split = replace(split, gallery=(*split.gallery, *more), notes=(*split.notes, *notes))
     setting = Setting(dataset, variant, boxes)
-    return Test(split, named(by_name or split.protocol), setting, tuple(sizes))
+    return Task(split, named(by_name or split.protocol), setting, tuple(sizes))
 
 
-def read_saved(file: Path, test: Test | None = None, multi_query: bool = False) -> tuple[Test, Descriptors]:
-    """Read descriptors, and pick those of the test's crops; returns the test and them.
+def read_saved(file: Path, task: Task | None = None, multi_query: bool = False) -> tuple[Task, Descriptors]:
+    """Read descriptors, and pick those of the task's crops; returns the task and them.
 
-    Without a test the file itself must say which rows are query and gallery. Raises EvaluationError, MissingExtraError.
+    Without a task the file itself must say which rows are query and gallery. Raises EvaluationError, MissingExtraError.
     """
     features = load_features(file, multi_query=multi_query)
-    if test is None:
+    if task is None:
         if isinstance(features, Embeddings):
             raise EvaluationError(
                 f"{file}: does not say which rows are query and gallery: name the data set with --dataset and --data"
             )
         query, gallery, pool = features
         split = Split("features", query=query.crops, gallery=gallery.crops, pool=pool.crops if pool else ())
-        return Test(split, MARKET1501, Setting(str(file)), (len(gallery),)), features
+        return Task(split, MARKET1501, Setting(str(file)), (len(gallery),)), features
     if not isinstance(features, Embeddings):
         raise EvaluationError(f"{file}: says itself which rows are query and gallery: leave out --data")
-    return test, match_saved(features, test.split, multi_query)
+    return task, match_saved(features, task.split, multi_query)

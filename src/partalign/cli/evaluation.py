@@ -65,24 +65,24 @@ def evaluate(
     device: cpu, cuda, cuda:1 ...
     """
     from partalign.embedding import Embedder, embed_split
-    from partalign.scoring import read_saved, read_test
+    from partalign.scoring import read_saved, read_task
     from partalign.weights.checkpoint import load_model
 
     if (model is None) == (embeddings is None):
         raise EvaluationError("expected either a model or --embeddings FILE: give one of them")
     if data is None and embeddings is None:
         raise EvaluationError("expected --data DIR, the folder of the data set")
-    test = None
+    task = None
     if data is not None:
         choices = {"protocol": protocol, "boxes": boxes, "test_set": test_set, "distractors": distractors}
-        test = read_test(dataset, data, **choices)  # type: ignore[arg-type]
-    if test is not None and model is not None:
+        task = read_task(dataset, data, **choices)  # type: ignore[arg-type]
+    if task is not None and model is not None:
         embedder = Embedder(load_model(model), device=device, flip=flip, on_error=corrupt)
-        descriptors = embed_split(embedder, test.split, multi_query)
+        descriptors = embed_split(embedder, task.split, multi_query)
     else:
-        test, descriptors = read_saved(embeddings, test, multi_query)  # type: ignore[arg-type]
-    test = test.with_rules(same_camera, tracklets)
-    report = test.score(descriptors, ap, rerank=rerank, expand=expand, verification=verification)
+        task, descriptors = read_saved(embeddings, task, multi_query)  # type: ignore[arg-type]
+    task = task.with_rules(same_camera, tracklets)
+    report = task.score(descriptors, ap, rerank=rerank, expand=expand, verification=verification)
     print(report.text())
     report.write(json_, csv)
 
