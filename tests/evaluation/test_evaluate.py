@@ -44,7 +44,7 @@ def test_scores_equal_the_slow_reference(slow_score, seed, queries, rows, ties):
         pairs_of(query), pairs_of(gallery), query.vectors @ gallery.vectors.T, ties
     )
     if curve is None:
-        with pytest.raises(EvaluationError, match=f"all {queries} queries"):
+        with pytest.raises(EvaluationError, match=rf"all {queries} queries|all {rows} gallery crops are junk"):
             score(query, gallery, ties=ties)
         return
     scores = score(query, gallery, ties=ties)
@@ -144,6 +144,21 @@ def test_draws_do_not_depend_on_the_order_of_crops(shuffle):
         score(*drawn_sides(shuffle), SINGLE_SHOT).figures
     )
     assert score(*drawn_sides(), replace(SINGLE_SHOT, seed=1)).figures != score(*drawn_sides(), SINGLE_SHOT).figures
+
+
+def test_a_gallery_of_junk_and_a_file_saved_twice():
+    query, gallery = drawn_sides()
+    junk = Embeddings(gallery.vectors, tuple(replace(crop, person="-1") for crop in gallery.crops))
+    with pytest.raises(EvaluationError, match=r"all 16 gallery crops are junk \(person -1\)"):
+        score(query, junk)
+    split = Split("s", query=query.crops, gallery=gallery.crops)
+    again = Embeddings(
+        np.vstack([query.vectors, gallery.vectors, query.vectors]), query.crops + gallery.crops + query.crops
+    )
+    assert match_saved(again, split).query.vectors.tolist() == query.vectors.tolist()
+    again.vectors[35] = again.vectors[0]
+    with pytest.raises(EvaluationError, match="1 crops are there twice with different descriptors"):
+        match_saved(again, split)
 
 
 def test_a_test_set_without_crops_is_named():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from partalign.crops import DISTRACTOR, Crop, Embeddings, Split
+from partalign.crops import DISTRACTOR, JUNK, Crop, Embeddings, Split
 from partalign.errors import EvaluationError
 from partalign.evaluation.expansion import expanded
 from partalign.evaluation.metrics import APKind, Search, Ties, cmc, ranks_of_matches, require_one_of, score_blocks
@@ -62,7 +62,7 @@ def score(
             part, rest = (query, gallery) if whole else (query.select(rows), gallery.select(columns))
             relevance = protocol.relevance(part.crops, rest.crops)
             if not any(map(len, relevance.matches)):
-                raise EvaluationError(_nothing_to_score(relevance, protocol))
+                raise EvaluationError(_nothing_to_score(relevance, len(rest), protocol))
             ranks += ranks_of_matches(
                 part.vectors,
                 rest.vectors,
@@ -181,6 +181,7 @@ def match_saved(saved: Embeddings | Path, split: Split, multi_query: bool = Fals
             f"{len(embeddings)} saved ones, the first are {names}: embed the query and the gallery folders"
         )
     _refuse_ambiguous({c.key for c in wanted if c.path not in by_path}, wanted, embeddings.crops, name)
+    _refuse_contradictions(embeddings, {c.path for c in wanted}, by_path, name)
 
     def pick(crops: Sequence[Crop]) -> Embeddings:
         rows = np.array([by_path.get(c.path, by_key.get(c.key)) for c in crops], dtype=np.intp)
@@ -201,6 +202,21 @@ def _refuse_ambiguous(keys: set[str], wanted: Sequence[Crop], saved: Sequence[Cr
         )
 
 
+def _refuse_contradictions(saved: Embeddings, wanted: set[Path], rows: dict[Path, int], name: str) -> None:
+    """Raise where one of the files `wanted` was saved twice, with different descriptors."""
+    twice = [(row, rows[crop.path]) for row, crop in enumerate(saved.crops) if rows[crop.path] != row]
+    odd = [row for row, other in twice if saved.crops[row].path in wanted and not _alike(saved.vectors[[row, other]])]
+    if odd:
+        raise EvaluationError(
+            f"{name}: {len(odd)} crops are there twice with different descriptors, the first is "
+            f"{saved.crops[odd[0]].path}: embed them again"
+        )
+
+
+def _alike(pair: np.ndarray) -> bool:
+    return bool(abs(pair[0] - pair[1]).max() <= 1e-3 * abs(pair).max())
+
+
 def _check(query: Embeddings, gallery: Embeddings) -> None:
     for side, embeddings in (("query", query), ("gallery", gallery)):
         if not len(embeddings):
@@ -213,11 +229,13 @@ def _check(query: Embeddings, gallery: Embeddings) -> None:
         )
 
 
-def _nothing_to_score(relevance: Relevance, protocol: Protocol) -> str:
+def _nothing_to_score(relevance: Relevance, gallery: int, protocol: Protocol) -> str:
     queries = len(relevance.matches)
     if protocol.same_camera == "keep":
         return f"none of {queries} queries has another picture of its person in the gallery: check the persons' names"
     seen = sum(len(rows) > 0 for rows in relevance.ignored)
+    if len(relevance.junk) == gallery:
+        return f"all {gallery} gallery crops are junk (person {JUNK}): nothing is left to rank"
     if not seen:
         return f"the persons of all {queries} queries are absent from the gallery: check the persons' names"
     return (
