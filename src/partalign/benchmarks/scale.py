@@ -1,7 +1,7 @@
 """Scoring and re-ranking with 500,000 distractors: time, and memory beyond the descriptors.
 
-Nothing is compared with a dense form, which would need terabytes. It takes an hour of a processor's time, and so runs
-only where it is asked for by name.
+Nothing is compared with a dense form, which would need terabytes. It takes more than half an hour of a processor's
+time, and so runs only where it is asked for by name.
 """
 
 from __future__ import annotations

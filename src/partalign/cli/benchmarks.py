@@ -23,7 +23,7 @@ def bench(
     Parameters
     ----------
     names
-        which benchmarks; by default all but scale, which takes about an hour and 6 GB
+        which benchmarks; by default all but scale, which takes half an hour on two cores and 5 GB
     threads
         by default 1, and 2 for embedding with the whole network
     rounds
