@@ -61,3 +61,18 @@ def test_too_few_persons_are_named():
         BalancedSampler([0, 0, 1, 1, 2, 2, 3], persons=4, crops=2)
     with pytest.raises(TrainingError, match="found 3 crops of 1"):
         IdentitySampler([0, 0, 0], size=4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=10, max_size=40), st.integers(0, 20))
+def test_crops_are_spread_over_cameras(pairs, iteration):
+    labels, cameras = np.array([0, 0, 1, 1] + [p for p, _ in pairs]), np.array([0, 1, 0, 1] + [c for _, c in pairs])
+    batch = BalancedSampler(labels, 2, 4, seed=1, cameras=cameras).batch(iteration)
+    for rows in batch.reshape(2, 4):
+        own = np.flatnonzero(labels == labels[rows[0]])
+        drawn = np.array([np.count_nonzero(cameras[rows] == camera) for camera in np.unique(cameras[own])])
+        there = np.array([np.count_nonzero(cameras[own] == camera) for camera in np.unique(cameras[own])])
+        # No camera gives two crops more than another that still had one to give.
+        if len(own) >= 4:
+            assert all(
+                most - least <= 1 or least == had for most in drawn for least, had in zip(drawn, there, strict=True)
+            )

@@ -28,7 +28,7 @@ LIGHT = {
     "batch": {"persons": 4, "crops": 4},
     "optimizer": {"rate": 0.05, "weight_decay": 5e-4, "clip": 5.0},
     "schedule": {"kind": "cosine", "iterations": 12, "warmup": 2},
-    "augment": {"flip": 0.5, "crop": 2, "erase": 0.3},
+    "augment": {"flip": 0.5, "crop": 2, "erase": 0.3, "color": 0.1},
     "save_every": 2,
 }  # fmt: skip
 
@@ -116,6 +116,27 @@ def test_frozen_parameters_stay_and_added_layers_learn(split):
         Trainer(settings_with(freeze=["partz"]), split.train)
 
 
+def test_the_result_is_the_moving_average_of_the_weights(split):
+    trainer = Trainer(settings_with(average=0.75), split.train)
+    name = "appearance.feature.weight"
+    mean = None
+    for iteration in range(4):
+        trainer.step(iteration)
+        now = trainer.network.state_dict()[name].clone()
+        mean = now if mean is None else 0.75 * mean + 0.25 * now
+    torch.testing.assert_close(trainer.result.state_dict()[name], mean)
+    assert not torch.equal(mean, now)
+    plain = Trainer(settings_with(), split.train)
+    assert plain.result is plain.network
+
+
+def test_a_whole_network_is_taken_up_in_place_of_the_streams(split, tmp_path):
+    model, _ = train(settings_with(schedule__iterations=2), split, tmp_path / "first")
+    network = Trainer(settings_with(weights__network=str(model), weights__parts="nowhere"), split.train).network
+    found, expected = network.state_dict(), weights_of(model)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize("loss", ["mean", "violating"])
 def test_nan_and_collapse_are_said(split, loss, monkeypatch):
     trainer = Trainer(settings_with(loss__reduction=loss), split.train)
@@ -139,7 +160,7 @@ def command(recipe, data, out, *more):
 @pytest.fixture
 def recipe(tmp_path):
     """The light settings as a recipe file, written section by section."""
-    lines = ["save_every = 2"]
+    lines = ["save_every = 2", "average = 0.5"]
     for section, values in LIGHT.items():
         if isinstance(values, dict):
             lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]

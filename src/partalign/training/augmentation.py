@@ -1,4 +1,4 @@
-"""Flips, shifts and erasing of a training batch: a pure function of the random generator handed in."""
+"""Flips, colours, shifts and erasing of a training batch: a pure function of the random generator handed in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from partalign.images import MEAN_BGR
 from partalign.training.settings import AugmentSettings
 
 
@@ -16,6 +17,8 @@ def augment(pictures: Tensor, settings: AugmentSettings, draw: np.random.Generat
     if settings.flip:
         chosen = torch.from_numpy(draw.random(count) < settings.flip).to(pictures.device)
         pictures = torch.where(chosen[:, None, None, None], pictures.flip(3), pictures)
+    if settings.color:
+        pictures = _recolor(pictures, settings.color, draw)
     if settings.crop:
         pictures = _shift(pictures, settings.crop, draw)
     if settings.erase:
@@ -23,6 +26,23 @@ def augment(pictures: Tensor, settings: AugmentSettings, draw: np.random.Generat
             top, left, height, width = _rectangle(pictures.shape[2], pictures.shape[3], draw)
             pictures[row, :, top : top + height, left : left + width] = 0
     return pictures
+
+
+def _recolor(pictures: Tensor, strength: float, draw: np.random.Generator) -> Tensor:
+    """Give every picture a light, a contrast, a saturation and a white balance of its own, as cameras differ in.
+
+    Each is a factor around 1, at most `strength` from it (half of that for each channel of the white balance). Values
+    stay between black and white.
+    """
+    black = -torch.tensor(MEAN_BGR, device=pictures.device)[:, None, None]
+    factors = 1 + strength * draw.uniform(-1, 1, size=(len(pictures), 6)) * (1, 1, 1, 0.5, 0.5, 0.5)
+    light, contrast, saturation = torch.from_numpy(factors[:, :3]).to(pictures).T[:, :, None, None, None]
+    balance = torch.from_numpy(factors[:, 3:]).to(pictures)[:, :, None, None]
+    pixels = (pictures - black) * (light * balance)
+    grey = pixels.mean(dim=1, keepdim=True)
+    pixels = grey + saturation * (pixels - grey)
+    level = grey.mean(dim=(2, 3), keepdim=True)
+    return (level + contrast * (pixels - level)).clamp(0, 255) + black
 
 
 def _shift(pictures: Tensor, most: int, draw: np.random.Generator) -> Tensor:

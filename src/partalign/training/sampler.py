@@ -22,10 +22,19 @@ class BalancedSampler:
     """P persons x K crops (section 5: 18 x 10 = 180). Over one epoch every person comes once.
 
     A person with fewer than K crops gives some of them twice; one with a single crop has no positive and is left out.
+    cameras: of each row, where a person's crops are to be drawn as evenly over its cameras as they go.
     """
 
-    def __init__(self, labels: Sequence[int] | np.ndarray, persons: int, crops: int, seed: int = 0):
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray,
+        persons: int,
+        crops: int,
+        seed: int = 0,
+        cameras: Sequence[int] | np.ndarray | None = None,
+    ):
         self._members = [rows for rows in _rows_of(labels) if len(rows) > 1]
+        self._cameras = None if cameras is None else np.asarray(cameras)
         if len(self._members) < persons:
             raise TrainingError(
                 f"batches of {persons} persons need as many with at least two crops, found {len(self._members)}: "
@@ -42,8 +51,17 @@ class BalancedSampler:
         return np.concatenate([self._draw(draw, self._members[person]) for person in chosen])
 
     def _draw(self, draw: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-        rounds = [draw.permutation(rows) for _ in range(-(-self._crops // len(rows)))]
+        rounds = [self._shuffled(draw, rows) for _ in range(-(-self._crops // len(rows)))]
         return np.concatenate(rounds)[: self._crops]
+
+    def _shuffled(self, draw: np.random.Generator, rows: np.ndarray) -> np.ndarray:
+        rows = draw.permutation(rows)
+        if self._cameras is None:
+            return rows
+        # The first crop of each camera, then the second of each, ...; cameras in a random order.
+        cameras = self._cameras[rows]
+        turn = np.array([np.count_nonzero(cameras[:i] == camera) for i, camera in enumerate(cameras)])
+        return rows[np.argsort(turn, kind="stable")]
 
 
 class IdentitySampler:

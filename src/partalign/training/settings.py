@@ -24,17 +24,21 @@ class WeightSettings(_Settings):
 
     appearance: Path | None = None
     parts: Path | None = None
-    network: Path | None = Field(None, description="a whole trained network, for fine-tuning")
+    network: Path | None = Field(None, description="a whole trained network, in place of the two streams")
 
 
 class BatchSettings(_Settings):
-    """How a batch is drawn. chunk: crops that pass through the network at once (None: the whole batch).
+    """How a batch is drawn.
+
+    sampler: `persons` x `crops`, at random ("balanced") or as evenly over a person's cameras as they go ("cameras"); or
+    as the released code draws ("identities"). chunk: crops that pass through the network at once (None: the whole
+    batch).
 
     With chunks the descriptors of the whole batch still meet in one loss (every chunk is computed twice); batch
     normalisation then uses the statistics of each chunk.
     """
 
-    sampler: Literal["balanced", "identities"] = "balanced"
+    sampler: Literal["balanced", "cameras", "identities"] = "balanced"
     persons: int = Field(18, ge=2)
     crops: int = Field(10, ge=2)
     chunk: int | None = Field(None, ge=2)
@@ -80,9 +84,13 @@ class ScheduleSettings(_Settings):
 
 
 class AugmentSettings(_Settings):
-    """flip and erase are probabilities; crop is the largest shift in pixels after padding."""
+    """flip and erase are probabilities; crop is the largest shift in pixels after padding.
+
+    color: how far light, contrast, saturation and white balance are changed, as a share (0: not at all).
+    """
 
     flip: float = Field(0.5, ge=0, le=1)
+    color: float = Field(0.0, ge=0, lt=1)
     crop: int = Field(0, ge=0)
     erase: float = Field(0.0, ge=0, le=1)
 
@@ -104,6 +112,9 @@ class TrainSettings(_Settings):
     optimizer: OptimizerSettings = OptimizerSettings()  # type: ignore[call-arg]
     schedule: ScheduleSettings = ScheduleSettings()  # type: ignore[call-arg]
     augment: AugmentSettings = AugmentSettings()  # type: ignore[call-arg]
+    average: float = Field(
+        0.0, ge=0, lt=1, description="share of the old in a moving average of the weights, which is the result (0: off)"
+    )
     mixed_precision: bool = False
     evaluate_every: int = Field(0, ge=0, description="iterations between evaluations (0: only at the end)")
     save_every: int = Field(50, ge=1, description="iterations between checkpoints")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from partalign import progress
 from partalign.crops import Crop, Split
@@ -87,11 +88,20 @@ class Trainer:
         self.head = None
         if settings.loss.identity_weight:
             self.head = IdentityHead(self.network.channels, len(persons), settings.loss.smoothing).to(device)
-        self.sampler = _make_sampler(settings, labels)
+        self.sampler = _make_sampler(settings, labels, [crops[row].camera for row in self.rows])
         self.optimizer = make_optimizer(
             self._named_parameters(), lambda name: _is_new(name, settings), settings.optimizer
         )
         self.network.train()
+        self._averaged = None
+        if settings.average:
+            mean = get_ema_multi_avg_fn(settings.average)
+            self._averaged = AveragedModel(self.network, multi_avg_fn=mean, use_buffers=True)
+
+    @property
+    def result(self) -> PartAlignedNetwork:
+        """The network that training is for: the average over iterations, where one is taken, or the trained one."""
+        return self.network if self._averaged is None else self._averaged.module  # type: ignore[return-value]
 
     def step(self, iteration: int) -> Step:
         """Make one iteration. Raises TrainingError where the loss is not a number or all descriptors are alike."""
@@ -109,6 +119,8 @@ class Trainer:
         if s.optimizer.clip is not None:
             nn.utils.clip_grad_norm_([p for _, p in self._named_parameters()], s.optimizer.clip)
         self.optimizer.step()
+        if self._averaged is not None:
+            self._averaged.update_parameters(self.network)
         return step
 
     def state(self) -> dict[str, Tensor]:
@@ -116,6 +128,8 @@ class Trainer:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         if self.head is not None:
             tensors |= {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
+        if self._averaged is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self._averaged.state_dict().items()}
         return tensors | {f"optimizer.{name}": tensor for name, tensor in optimizer_state(self.optimizer).items()}
 
     def restore(self, tensors: dict[str, Tensor], source: Path) -> None:
@@ -123,6 +137,8 @@ class Trainer:
         load_strictly(self.network, under("network.", tensors), source=source)
         if self.head is not None:
             load_strictly(self.head, under("head.", tensors), source=source)
+        if self._averaged is not None:
+            load_strictly(self._averaged, under("average.", tensors), source=source)
         restore_optimizer(self.optimizer, under("optimizer.", tensors))
 
     def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
@@ -180,7 +196,8 @@ def prepare_network(settings: TrainSettings) -> PartAlignedNetwork:
     """Build the network, load the weights it starts from, freeze what the recipe freezes. Raises WeightsError."""
     network = build_network(settings.network)
     weights = settings.weights
-    for name, path in weights:
+    streams = {"appearance": weights.appearance, "parts": weights.parts}
+    for name, path in streams.items() if weights.network is None else [("network", weights.network)]:
         if path is not None and not path.exists():
             raise WeightsError(
                 f"{path}: no such file; the recipe starts from it: make it with `partalign convert` or `partalign "
@@ -188,9 +205,10 @@ def prepare_network(settings: TrainSettings) -> PartAlignedNetwork:
             )
     if weights.network is not None:
         load_strictly(network, read_checkpoint(weights.network)[0], source=weights.network)
-    for stream, path in ((network.appearance, weights.appearance), (network.parts, weights.parts)):
-        if path is not None and stream is not None:
-            load_stream(stream, path)
+    else:
+        for stream, path in ((network.appearance, weights.appearance), (network.parts, weights.parts)):
+            if path is not None and stream is not None:
+                load_stream(stream, path)
     freeze(network, settings.freeze)
     return network
 
@@ -234,12 +252,12 @@ def train(
             run.log(iteration + 1, **asdict(step), speed=speed)
             advance(1, f"loss {step.loss:.4f}  violating {step.violating:.1%}  {speed:.0f} images/s")
             if settings.evaluate_every and (iteration + 1) % settings.evaluate_every == 0 and iteration + 1 < total:
-                scores = _evaluate(trainer.network, split, device, on_error)
+                scores = _evaluate(trainer.result, split, device, on_error)
                 run.log_scores(iteration + 1, scores)
             if (iteration + 1) % settings.save_every == 0 or iteration + 1 == total:
                 run.save(trainer, iteration + 1)
-    scores = _evaluate(trainer.network, split, device, on_error)
-    return run.finish(trainer.network, scores), scores
+    scores = _evaluate(trainer.result, split, device, on_error)
+    return run.finish(trainer.result, scores), scores
 
 
 def _evaluate(network: PartAlignedNetwork, split: Split, device: str, on_error: OnError) -> Scores | None:
@@ -251,11 +269,12 @@ def _evaluate(network: PartAlignedNetwork, split: Split, device: str, on_error: 
     return scores
 
 
-def _make_sampler(settings: TrainSettings, labels: np.ndarray) -> Sampler:
+def _make_sampler(settings: TrainSettings, labels: np.ndarray, cameras: Sequence[str | None]) -> Sampler:
     b = settings.batch
     if b.sampler == "identities":
         return IdentitySampler(labels, b.size, settings.seed)
-    return BalancedSampler(labels, b.persons, b.crops, settings.seed)
+    numbers = np.unique([str(camera) for camera in cameras], return_inverse=True)[1] if b.sampler == "cameras" else None
+    return BalancedSampler(labels, b.persons, b.crops, settings.seed, numbers)
 
 
 def _is_new(name: str, settings: TrainSettings) -> bool:
