@@ -6,7 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Thu Mar 27 11:31:39 2014 HDF5 schema 1.00 ."
+from matlab_files import sign
+
 PERSONS = (4, 3, 2, 1, 1)  # of each pair
 EMPTY = {
     ("detected", 1, 2, 3),
@@ -40,8 +41,7 @@ class MatFile:
 
     def __exit__(self, *_):
         self.file.close()
-        with self.path.open("r+b") as file:
-            file.write(HEADER.ljust(116) + bytes(8) + b"\x00\x02IM")
+        sign(self.path)
 
     def add(self, value: np.ndarray, **options):
         dataset = self.values.create_dataset(f"v{len(self.values)}", data=np.asarray(value).T, **options)

@@ -36,6 +36,14 @@ class EvaluationError(PartAlignError):
     """Embeddings or records that cannot be scored (NaN, no match at all, unknown crops)."""
 
 
+class MatlabError(DatasetError, EvaluationError):
+    """A .mat file, be it of a data set or of descriptors, is missing, damaged or of another content."""
+
+
+class ExplanationError(PartAlignError):
+    """A match that cannot be explained: no part stream to name body parts by, a pooling that is no sum of places."""
+
+
 class TrainingError(PartAlignError):
     """Training cannot go on: collapsed descriptors, NaN, a run folder of another recipe."""
 

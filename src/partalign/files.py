@@ -64,9 +64,14 @@ class atomic_file:  # noqa: N801 - used as a function
         )
 
 
+def largest_plausible(stored: int) -> int:
+    """Return how many bytes a file, or a part of one, of `stored` bytes may at the most claim to hold unpacked."""
+    return max(_ALWAYS_ALLOWED, _MOST_PACKED * stored)
+
+
 def require_plausible(claimed: int, stored: int) -> None:
     """Raise ValueError where a file, or a part of one, of `stored` bytes claims to hold far more than that unpacked."""
-    if claimed > max(_ALWAYS_ALLOWED, _MOST_PACKED * stored):
+    if claimed > largest_plausible(stored):
         raise ValueError(f"{stored:,} bytes claim to hold {claimed:,}")
 
 

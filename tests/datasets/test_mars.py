@@ -154,7 +154,7 @@ GOOD = frames(TRAIN)[1]
     [
         (GOOD[:, :3], "expected track_train_info, N x 4 numbers, found float64 of shape (3, 3)"),
         (np.empty((0, 4)), "of shape (0, 4)"),
-        (np.array([["a"] * 4]), "expected track_train_info"),
+        (np.array(["abcd"] * 4), "expected track_train_info, N x 4 numbers, found"),
         (GOOD + 1j, "damaged or of another content"),
         (GOOD + 0.5, "12 of 12 others"),
         (GOOD * np.inf, "12 of 12 others"),
@@ -177,11 +177,13 @@ def test_table_files_that_are_refused(root):
     path.write_bytes(whole[: len(whole) // 2])
     refused(root, "tracks_test_info.mat", "damaged")
     path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n" + bytes(64))
-    refused(root, "tracks_test_info.mat", "version 5", "7.3")
+    refused(root, "tracks_test_info.mat", "damaged")
+    path.write_bytes(b"version 3 or so")
+    refused(root, "tracks_test_info.mat", "expected a MATLAB file of version 5", "found another kind of file", "again")
     savemat(path, {"something": frames(TEST)[1]})
     refused(root, "tracks_test_info.mat", "no track_test_info")
     path.unlink()
-    refused(root, "tracks_test_info.mat", "missing")
+    refused(root, "tracks_test_info.mat", "expected a MATLAB file", "No such file", "check the path")
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from partalign.crops import Crop, Split
 from partalign.datasets import cuhk03_crops
 from partalign.datasets.layout import GALLERY, QUERY, TRAIN, Layout, describe
 from partalign.datasets.listing import some
-from partalign.datasets.matlab import read_tables, unreadable
 from partalign.datasets.single_shot import single_shot
 from partalign.errors import DatasetError
+from partalign.matlab import read_variables, reading
 
 FOLDER = "cuhk03_release"
 CUT_FOLDER = "cuhk03-np"
@@ -84,12 +84,10 @@ def read_protocol(table: Path) -> dict[str, list[str]]:
 
     Raises DatasetError where the file is no such table, or contradicts itself.
     """
-    content = read_tables(table, _KEYS)
-    try:
+    with reading(table):
+        content = read_variables(table, _KEYS, max_bytes=16_000_000)
         names = list(map(str, content["filelist"].flat))
         persons, cameras, *rows = (_whole_numbers(content[key]) for key in _KEYS[1:])
-    except (ValueError, TypeError) as error:
-        raise unreadable(table, error) from None
     if problem := _contradiction(names, persons, cameras, np.concatenate(rows)):
         raise DatasetError(f"{table}: expected {problem}; download it again")
     return {part: [names[row - 1] for row in found] for part, found in zip(PARTS, rows, strict=True)}

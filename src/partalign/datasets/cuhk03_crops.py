@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from partalign.datasets.listing import some
-from partalign.datasets.matlab import is_empty, open_hdf5, read_array, read_cell
 from partalign.errors import DatasetError, SaveError
 from partalign.files import atomic_file
+from partalign.matlab import is_empty, open_hdf5, read_array
 
 if TYPE_CHECKING:
     import h5py
@@ -74,7 +74,7 @@ def is_cut(mat: Path, boxes: str) -> bool:
 def read_test_sets(mat: Path) -> tuple[frozenset[str], ...]:
     """Return the persons ("P_III") of each test set. Raises DatasetError and MissingExtraError as `cut_crops` does."""
     with open_hdf5(mat) as file:
-        cell = read_cell(file["testsets"], 1000).ravel() if "testsets" in file else ()
+        cell = read_array(file["testsets"], "O", 8 * 1000).ravel() if "testsets" in file else ()
         if not len(cell):
             raise DatasetError(f"{mat}: expected 20 test sets (`testsets`), they are missing; download it again")
         tables = [read_array(file[reference], "f", 16 * MAX_PERSONS) for reference in cell]
@@ -92,7 +92,7 @@ def _pair_cells(file: h5py.File, boxes: str) -> list[np.ndarray]:
     """Return the references of each camera pair, (10, persons)."""
     if boxes not in file:
         raise DatasetError(f"{file.filename}: expected {boxes} crops (`{boxes}`), they are missing; download it again")
-    references = read_cell(file[boxes], 2 * PAIRS).ravel()
+    references = read_array(file[boxes], "O", 8 * PAIRS).ravel()
     if len(references) != PAIRS:
         raise DatasetError(
             f"{file.filename}: expected {PAIRS} camera pairs in `{boxes}`, found {len(references)}; download it again"
@@ -107,7 +107,7 @@ def _pair_cells(file: h5py.File, boxes: str) -> list[np.ndarray]:
                 f"{file.filename}: expected persons x {SLOTS} crops in `{boxes}`, camera pair {pair}, found {found}; "
                 "download it again"
             )
-        cells.append(read_cell(dataset, SLOTS * MAX_PERSONS))
+        cells.append(read_array(dataset, "O", 8 * SLOTS * MAX_PERSONS))
     return cells
 
 

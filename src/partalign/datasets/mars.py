@@ -23,8 +23,8 @@ import numpy as np
 
 from partalign.crops import DISTRACTOR, JUNK, Crop, Split
 from partalign.datasets.listing import is_clutter, some
-from partalign.datasets.matlab import read_tables
 from partalign.errors import DatasetError
+from partalign.matlab import read_variables
 
 INFO = "info"
 
@@ -183,7 +183,7 @@ def _read_names(path: Path) -> list[str]:
 
 def _read_matrix(path: Path, variable: str, form: str, fits: Callable[[tuple[int, ...]], bool]) -> np.ndarray:
     """Read integers from a .mat file; `fits` says whether a shape is right, `form` names the right one."""
-    matrix = read_tables(path, [variable])[variable]
+    matrix = read_variables(path, [variable], max_bytes=16_000_000)[variable]
     if matrix.dtype.kind not in "iuf" or not fits(matrix.shape):
         found = f"{matrix.dtype} of shape {matrix.shape}"
         raise DatasetError(f"{path}: expected {variable}, {form} numbers, found {found}; {_ADVICE}")

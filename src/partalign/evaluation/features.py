@@ -18,15 +18,14 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from partalign.crops import Crop, Embeddings
 from partalign.errors import EvaluationError, PartAlignError
 from partalign.evaluation.evaluate import Descriptors
-from partalign.evaluation.matlab import Variable, read_version_5, read_version_73
 from partalign.files import read_npz, read_parquet
+from partalign.matlab import VERSION_5, VERSION_73, kind_of_file, read_variables
 
 MULTI_QUERY_FILE = "multi_query.mat"
 
@@ -78,25 +77,20 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _kind(path: Path) -> str:
-    """Return "npz", "parquet", "7.3" or "5", told by the first bytes of the file."""
+    """Return "npz", "parquet" or "mat", told by the first bytes of the file."""
     with path.open("rb") as file:
-        head = file.read(520)
+        head = file.read(4)
     if head.startswith(b"PK"):
         return "npz"
-    if head.startswith(b"PAR1"):
+    if head == b"PAR1":
         return "parquet"
-    if b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:]):
-        return "7.3"
-    if head[124:128] in (b"\x00\x01IM", b"\x01\x00MI"):
-        return "5"
-    other = "of version 4, or damaged" if head and path.suffix == ".mat" else "another kind" if head else "an empty one"
-    raise ValueError(f"expected a file of .npz, .mat (version 5 to 7.3) or Parquet, found {other}")
+    if (found := kind_of_file(path)) in (VERSION_5, VERSION_73):
+        return "mat"
+    raise ValueError(f"expected a file of .npz, .mat (version 5 to 7.3) or Parquet, found {found}")
 
 
-def _variables(path: Path, kind: str) -> dict[str, Variable]:
-    if kind == "npz":
-        return dict(read_npz(path, ("vectors", *_KEYS)))
-    return read_version_5(path, _KEYS) if kind == "5" else read_version_73(path, _KEYS)
+def _variables(path: Path, kind: str) -> dict[str, np.ndarray]:
+    return read_npz(path, ("vectors", *_KEYS)) if kind == "npz" else read_variables(path, _KEYS, missing_ok=True)
 
 
 def _pool_beside(path: Path) -> Embeddings:
@@ -108,7 +102,7 @@ def _pool_beside(path: Path) -> Embeddings:
         return _part(beside, _variables(beside, _kind(beside)), "pool")
 
 
-def _part(path: Path, variables: dict[str, Variable], part: str) -> Embeddings:
+def _part(path: Path, variables: dict[str, np.ndarray], part: str) -> Embeddings:
     """Put one part of a divided .mat or .npz file together."""
     names = [f"{_PREFIXES[part]}_{what}" for what in ("f", "label", "cam")]
     missing = [name for name in names[:2] if name not in variables]
@@ -116,11 +110,11 @@ def _part(path: Path, variables: dict[str, Variable], part: str) -> Embeddings:
         found = ", ".join(name for name in _KEYS if name in variables) or "none that is known"
         raise ValueError(f"expected {' and '.join(missing)}, found {found}; save them too")
     vectors = variables.pop(names[0])
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-        found = vectors.shape if isinstance(vectors, np.ndarray) else "text"
+    if vectors.ndim != 2 or not vectors.size or vectors.dtype.kind not in "fiu":
+        found = vectors.shape if vectors.dtype.kind in "fiu" else "text, cells or truth values"
         raise ValueError(f"expected {names[0]} to have a row of numbers for each crop, found {found}")
-    empty = [None] * len(vectors)
-    persons, cameras = (_listed(variables.get(name, empty)) for name in names[1:])
+    empty = np.full(len(vectors), None)
+    persons, cameras = (variables.get(name, empty).ravel().tolist() for name in names[1:])
     for name, values in zip(names[1:], (persons, cameras), strict=True):
         if len(values) != len(vectors):
             raise ValueError(
@@ -129,10 +123,6 @@ def _part(path: Path, variables: dict[str, Variable], part: str) -> Embeddings:
             )
     cells = {"person": persons, "camera": cameras, "path": [f"{path.name}/{names[0]}/{i}" for i in range(len(vectors))]}
     return Embeddings(_of_unit_length(vectors), tuple(_crops(cells, len(vectors), _person, _camera)))
-
-
-def _listed(values: Variable) -> list[Any]:
-    return values.ravel().tolist() if isinstance(values, np.ndarray) else values
 
 
 def _from_parquet(path: Path, multi_query: bool) -> Embeddings | Descriptors:
