@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from partalign.cli import app
+
 RECIPE = """
 title = "tiny"
 [network]
@@ -140,3 +142,15 @@ def test_a_reader_that_leaves_early_is_no_error():
     )
     assert run.returncode == 0
     assert "Traceback" not in run.stderr
+
+
+def test_every_parameter_of_every_command_is_explained():
+    names = [name for name in app if not name.startswith("-")]
+    assert {"train", "evaluate", "embed", "demo"} <= set(names)
+    for name in names:
+        command = app[name]
+        assert "Example: partalign" in command.help, name
+        unexplained = [
+            a.name for a in command.assemble_argument_collection(parse_docstring=True) if not a.parameter.help
+        ]
+        assert not unexplained, f"{name}: {unexplained}"

@@ -20,16 +20,11 @@ def bench(
 
     Example: partalign bench loss sketch --json bench.json
 
-    Parameters
-    ----------
-    names
-        which benchmarks; by default all but scale, which takes half an hour on two cores and 5 GB
-    threads
-        by default 1, and 2 for embedding with the whole network
-    rounds
-        how often the two forms take turns; by default 3 to 7, by the length of a turn
-    json_
-        also write everything, with the date and a description of the machine, to this file
+    Args:
+        names: which benchmarks; by default all but scale, which takes half an hour on two cores and 5 GB
+        threads: by default 1, and 2 for embedding with the whole network
+        rounds: how often the two forms take turns; by default 3 to 7, by the length of a turn
+        json_: also write everything, with the date and a description of the machine, to this file
     """
     # numpy reads this once, when it is imported.
     os.environ["OPENBLAS_NUM_THREADS"] = str(threads or 1)

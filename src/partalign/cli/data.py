@@ -22,17 +22,16 @@ def generate(
 
     Example: partalign generate people --persons 150 --height 96 --width 48
 
-    Parameters
-    ----------
-    folder: where to write; work that is already there is not done again
-    persons: identities, half of them for training
-    crops: crops of each person, spread over the cameras
-    cameras: cameras
-    height: of a crop, in pixels
-    width: of a crop, in pixels
-    misalignment: how badly the boxes fit, 0 (exactly) to 1 (as a poor detector's)
-    occlusion: share of the crops with something in front of the person
-    seed: another seed is another world
+    Args:
+        folder: where to write; work that is already there is not done again
+        persons: identities, half of them for training
+        crops: crops of each person, spread over the cameras
+        cameras: cameras
+        height: of a crop, in pixels
+        width: of a crop, in pixels
+        misalignment: how badly the boxes fit, 0 (exactly) to 1 (as a poor detector's)
+        occlusion: share of the crops with something in front of the person
+        seed: another seed is another world
     """
     from partalign.datasets.generated import World
 
@@ -50,11 +49,10 @@ def convert(kind: Literal["caffe", "openpose", "official"], source: Path, target
 
     Example: partalign convert caffe bvlc_googlenet.caffemodel weights/googlenet.safetensors
 
-    Parameters
-    ----------
-    kind: caffe (GoogLeNet), openpose (.caffemodel or its PyTorch port), official (the authors' checkpoint)
-    source: the file to read
-    target: the .safetensors file to write
+    Args:
+        kind: caffe (GoogLeNet), openpose (.caffemodel or its PyTorch port), official (the authors' checkpoint)
+        source: the file to read
+        target: the .safetensors file to write
     """
     from partalign.weights.checkpoint import convert as run
 

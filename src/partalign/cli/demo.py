@@ -12,10 +12,9 @@ def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
 
     Example: partalign demo --out demo-1 --seed 1
 
-    Parameters
-    ----------
-    out: folder for pictures, models and report.html; it must be empty, or an earlier demo's
-    seed: another seed is another world of people
+    Args:
+        out: folder for pictures, models and report.html; it must be empty, or an earlier demo's
+        seed: another seed is another world of people
     """
     print(f"partalign demo: {out}, a few minutes on two cores; after Ctrl-C the same command goes on", flush=True)
     import torch

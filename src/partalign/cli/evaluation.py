@@ -39,30 +39,29 @@ def evaluate(
 
     Example: partalign evaluate runs/rcpm/model.safetensors --dataset market1501 --data ~/data --json scores.json
 
-    Parameters
-    ----------
-    model: a model file; left out when --embeddings is given
-    data: the folder of the data set; left out when --embeddings says itself which rows are query and gallery
-    dataset: market1501, dukemtmc, cuhk03, cuhk01, mars, or folder (your own crops)
-    protocol: of cuhk03 (classic, new) and cuhk01 (100, 486); for any data set also market1501, single-camera,
-        single-shot, all-shots, mars
-    boxes: of cuhk03
-    test_set: of cuhk03 (0 to 19) and cuhk01: the persons to test on; "all" for each set in turn
-    embeddings: score this file (.npz, .parquet, .mat, also of other systems); no network runs
-    multi_query: describe every query by the mean of all crops of its person and camera (gt_bbox of market1501)
-    distractors: a folder of crops of nobody; the gallery is scored without them and with 100, 200, 500 thousand
-    rerank: re-rank by k-reciprocal neighbours
-    expand: replace every query by the mean of itself and so many best matches (AQE); 0 is off
-    ap: which definition of average precision the printed mAP has
-    same_camera: gallery crops of the query's person and camera are ignored (default); for data of one camera: only
-        those of the query's tracklet are, or all are kept as matches but for the query's own picture
-    tracklets: rank tracklets by the mean or maximum of their crops' descriptors (default of mars: mean)
-    verification: also report how well a threshold tells same from different, and the calibrated probability
-    flip: average every descriptor with that of the mirrored crop
-    corrupt: what a picture that cannot be read does: stop the work, or be named and left out
-    json_: also write the figures, as fractions, to this file
-    csv: also write the figures, in per cent, with the paper's of the same setting below, to this file
-    device: cpu, cuda, cuda:1 ...
+    Args:
+        model: a model file; left out when --embeddings is given
+        data: the folder of the data set; left out when --embeddings says itself which rows are query and gallery
+        dataset: market1501, dukemtmc, cuhk03, cuhk01, mars, or folder (your own crops)
+        protocol: of cuhk03 (classic, new) and cuhk01 (100, 486); for any data set also market1501, single-camera,
+            single-shot, all-shots, mars
+        boxes: of cuhk03
+        test_set: of cuhk03 (0 to 19) and cuhk01: the persons to test on; "all" for each set in turn
+        embeddings: score this file (.npz, .parquet, .mat, also of other systems); no network runs
+        multi_query: describe every query by the mean of all crops of its person and camera (gt_bbox of market1501)
+        distractors: a folder of crops of nobody; the gallery is scored without them and with 100, 200, 500 thousand
+        rerank: re-rank by k-reciprocal neighbours
+        expand: replace every query by the mean of itself and so many best matches (AQE); 0 is off
+        ap: which definition of average precision the printed mAP has
+        same_camera: gallery crops of the query's person and camera are ignored (default); for data of one camera: only
+            those of the query's tracklet are, or all are kept as matches but for the query's own picture
+        tracklets: rank tracklets by the mean or maximum of their crops' descriptors (default of mars: mean)
+        verification: also report how well a threshold tells same from different, and the calibrated probability
+        flip: average every descriptor with that of the mirrored crop
+        corrupt: what a picture that cannot be read does: stop the work, or be named and left out
+        json_: also write the figures, as fractions, to this file
+        csv: also write the figures, in per cent, with the paper's of the same setting below, to this file
+        device: cpu, cuda, cuda:1 ...
     """
     from partalign.embedding import Embedder, embed_split
     from partalign.scoring import read_saved, read_task
@@ -92,9 +91,8 @@ def results(table: int | None = None) -> None:
 
     Example: partalign results 4
 
-    Parameters
-    ----------
-    table: the number of one of the paper's tables; all by default
+    Args:
+        table: the number of one of the paper's tables; all by default
     """
     from partalign.evaluation.published import published_results
 
@@ -117,14 +115,13 @@ def embed(
 
     Example: partalign embed model.safetensors crops/ one.jpg --out crops.npz
 
-    Parameters
-    ----------
-    model: a model file
-    images: pictures, or folders of pictures
-    out: the file to write (.npz)
-    flip: average every descriptor with that of the mirrored crop
-    corrupt: what a picture that cannot be read does: stop the work, or be named and left out
-    device: cpu, cuda, cuda:1 ...
+    Args:
+        model: a model file
+        images: pictures, or folders of pictures
+        out: the file to write (.npz)
+        flip: average every descriptor with that of the mirrored crop
+        corrupt: what a picture that cannot be read does: stop the work, or be named and left out
+        device: cpu, cuda, cuda:1 ...
     """
     from partalign.datasets.folder import find_crops
     from partalign.embedding import Embedder

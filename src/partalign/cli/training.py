@@ -24,15 +24,14 @@ def train(
 
     Example: partalign train market1501-rcpm --data ~/data --out runs/rcpm --set seed=1
 
-    Parameters
-    ----------
-    recipe: a shipped recipe's name (see `partalign recipes`) or a TOML file
-    data: the folder of the data set that the recipe names
-    out: the run's folder: settings, log, checkpoints, model.safetensors
-    set_: change one setting of the recipe, KEY=VALUE; may be repeated
-    resume: go on with the run in --out
-    corrupt: what a picture that cannot be read does: stop the work, or be named and left out
-    device: cpu, cuda, cuda:1 ...
+    Args:
+        recipe: a shipped recipe's name (see `partalign recipes`) or a TOML file
+        data: the folder of the data set that the recipe names
+        out: the run's folder: settings, log, checkpoints, model.safetensors
+        set_: change one setting of the recipe, KEY=VALUE; may be repeated
+        resume: go on with the run in --out
+        corrupt: what a picture that cannot be read does: stop the work, or be named and left out
+        device: cpu, cuda, cuda:1 ...
     """
     from partalign.datasets import load_dataset
     from partalign.training.settings import TrainSettings, read_recipe
@@ -61,16 +60,15 @@ def pretrain_parts(
 
     Example: partalign pretrain-parts pose-rcpm --data ~/data --keypoints joints.csv --out runs/pose
 
-    Parameters
-    ----------
-    recipe: a shipped recipe's name (see `partalign recipes`) or a TOML file
-    data: the folder of the crops (Market-1501 layout), or of COCO's pictures
-    out: the run's folder; the result is parts.safetensors
-    keypoints: joints of the crops: a CSV (name:keypoints_y:keypoints_x) or COCO's person_keypoints JSON; by default
-        DATA/keypoints.csv, which `partalign generate` writes
-    set_: change one setting of the recipe, KEY=VALUE; may be repeated
-    resume: go on with the run in --out
-    device: cpu, cuda, cuda:1 ...
+    Args:
+        recipe: a shipped recipe's name (see `partalign recipes`) or a TOML file
+        data: the folder of the crops (Market-1501 layout), or of COCO's pictures
+        out: the run's folder; the result is parts.safetensors
+        keypoints: joints of the crops: a CSV (name:keypoints_y:keypoints_x) or COCO's person_keypoints JSON; by default
+            DATA/keypoints.csv, which `partalign generate` writes
+        set_: change one setting of the recipe, KEY=VALUE; may be repeated
+        resume: go on with the run in --out
+        device: cpu, cuda, cuda:1 ...
     """
     from partalign.datasets.keypoints import load_examples
     from partalign.training.pose import pretrain_parts as run
