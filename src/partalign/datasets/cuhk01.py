@@ -8,7 +8,6 @@ hundred are so part of the 486, and the generator is the one whose numbers NumPy
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from partalign.crops import Crop, Split
-from partalign.datasets.listing import is_clutter, some
+from partalign.datasets.listing import missing, read_crops, some
 from partalign.datasets.single_shot import single_shot
 from partalign.errors import DatasetError
 
@@ -42,7 +41,7 @@ def load(folder: Path, *, protocol: str = "486", test_set: int | str | None = 0)
             f"cuhk01: expected protocol {' or '.join(PROTOCOLS)}, found {protocol!r}; choose one of them"
         )
     root = _find(Path(folder))
-    crops = _read(root)
+    crops = read_crops(root, parse_name, "0001001.png to 0971004.png", "move them away")
     persons = sorted({crop.person for crop in crops if crop.person is not None})
     if len(persons) < int(protocol):
         raise DatasetError(
@@ -69,31 +68,10 @@ def parse_name(path: Path) -> Crop | None:
 def _find(folder: Path) -> Path:
     if (folder / FOLDER).is_dir():
         return folder / FOLDER
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: expected a folder with CUHK01, no such folder; check --data")
-    found = sorted(entry.name for entry in folder.iterdir())
-    if any(_NAME.fullmatch(name) for name in found):
+    if folder.is_dir() and any(_NAME.fullmatch(entry.name) for entry in folder.iterdir()):
         return folder
-    names = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-    zipped = any(name.lower().endswith(".zip") for name in found)
-    advice = "unpack the zip file" if zipped else f"give the folder that holds {FOLDER}"
-    raise DatasetError(
-        f"{folder}: expected {FOLDER} with crops like 0001001.png, found {names or 'an empty folder'}; {advice}"
-    )
-
-
-def _read(folder: Path) -> tuple[Crop, ...]:
-    names = sorted(name for name in os.listdir(folder) if not is_clutter(name))  # noqa: PTH208 - four times as fast
-    crops = [parse_name(folder / name) for name in names]
-    strange = [name for name, crop in zip(names, crops, strict=True) if crop is None]
-    if strange:
-        raise DatasetError(
-            f"{folder}: expected names like 0001001.png to 0971004.png, found {len(strange)} of {len(names)} files "
-            f"named otherwise, such as {', '.join(strange[:3])}; move them away"
-        )
-    if not names:
-        raise DatasetError(f"{folder}: expected crops, found an empty folder; unpack the data set again")
-    return tuple(crop for crop in crops if crop is not None)
+    expected = f"{FOLDER} with crops like 0001001.png"
+    raise missing(folder, "CUHK01", expected, f"give the folder that holds {FOLDER}")
 
 
 def _notes(crops: Sequence[Crop]) -> list[str]:

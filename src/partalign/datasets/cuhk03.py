@@ -23,7 +23,7 @@ import numpy as np
 from partalign.crops import Crop, Split
 from partalign.datasets import cuhk03_crops
 from partalign.datasets.layout import GALLERY, QUERY, TRAIN, Layout, describe
-from partalign.datasets.listing import some
+from partalign.datasets.listing import missing, some
 from partalign.datasets.single_shot import single_shot
 from partalign.errors import DatasetError
 from partalign.matlab import read_variables, reading
@@ -68,8 +68,6 @@ def load(folder: Path, *, protocol: str = "new", boxes: str = "detected", test_s
     for value, known, option in ((protocol, PROTOCOLS, "protocol"), (boxes, BOXES, "boxes")):
         if value not in known:
             raise DatasetError(f"cuhk03: expected {option} {' or '.join(known)}, found {value!r}; choose one of them")
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: expected a folder with CUHK03, no such folder; check --data")
     if protocol == "classic":
         return _load_classic(_find_mat(folder, boxes), boxes, test_set)
     if test_set not in (0, "all", None):
@@ -168,16 +166,9 @@ def _existing_mat(folder: Path, boxes: str) -> Path | None:
 def _find_mat(folder: Path, boxes: str) -> Path:
     if mat := _existing_mat(folder, boxes):
         return mat
-    found = sorted(entry.name for entry in folder.iterdir())
-    advice = f"give the folder that holds {FOLDER}"
-    if any(name.lower().endswith(".zip") for name in found):
-        advice = "unpack the zip file"
-    elif _find_cut(folder, boxes):
-        advice = f"{CUT_FOLDER} serves protocol new only"
-    raise DatasetError(
-        f"{folder}: expected {FOLDER}/{cuhk03_crops.FILE}, it is missing, found {some(found) or 'an empty folder'}; "
-        f"{advice}"
-    )
+    alone = _find_cut(folder, boxes) is not None
+    advice = f"{CUT_FOLDER} serves protocol new only" if alone else f"give the folder that holds {FOLDER}"
+    raise missing(folder, "CUHK03", f"{FOLDER}/{cuhk03_crops.FILE}, it is missing", advice)
 
 
 def _find_cut(folder: Path, boxes: str) -> Path | None:

@@ -5,14 +5,13 @@ Knows where the folders are and how to read and count them; what a name looks li
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from partalign.crops import DISTRACTOR, JUNK, Crop, Split
-from partalign.datasets.listing import is_clutter
+from partalign.datasets.listing import missing, read_crops
 from partalign.errors import DatasetError
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
@@ -57,15 +56,8 @@ class Layout:
         for root in (folder, folder / self.folder):
             if any((root / part).is_dir() for part in (TRAIN, QUERY, GALLERY)):
                 return root
-        if not folder.is_dir():
-            raise DatasetError(f"{folder}: expected a folder with {self.title}, no such folder; check --data")
-        found = sorted(entry.name for entry in folder.iterdir())
-        names = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-        packed = any(name.endswith(".zip") for name in found)
-        advice = "unpack the zip file" if packed else f"give the folder that holds {self.folder}"
-        raise DatasetError(
-            f"{folder}: expected {TRAIN}, {QUERY} and {GALLERY}, found {names or 'an empty folder'}; {advice}"
-        )
+        expected = f"{TRAIN}, {QUERY} and {GALLERY}"
+        raise missing(folder, self.title, expected, f"give the folder that holds {self.folder}")
 
     def is_here(self, folder: Path) -> bool:
         """Whether `folder`, or `self.folder` below it, has training crops in this layout."""
@@ -80,17 +72,8 @@ class Layout:
         """Read the names in one folder, sorted. Raises DatasetError where it is missing, empty, or names differ."""
         if not folder.is_dir():
             raise DatasetError(f"{folder}: expected a folder of crops, it is missing; unpack the data set again")
-        names = sorted(name for name in os.listdir(folder) if not is_clutter(name))  # noqa: PTH208 - four times as fast
-        crops = [self.parse_name(folder / name) for name in names]
-        strange = [name for name, crop in zip(names, crops, strict=True) if crop is None]
-        if strange:
-            raise DatasetError(
-                f"{folder}: expected names like {self.example}, found {len(strange)} of {len(names)} files named "
-                f"otherwise, such as {', '.join(strange[:3])}; move them away, or read the folder as --dataset folder"
-            )
-        if not names:
-            raise DatasetError(f"{folder}: expected crops, found an empty folder; unpack the data set again")
-        return tuple(crop for crop in crops if crop is not None)
+        advice = "move them away, or read the folder as --dataset folder"
+        return read_crops(folder, self.parse_name, self.example, advice)
 
 
 def describe(crops: tuple[Crop, ...]) -> str:
