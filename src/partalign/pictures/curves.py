@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -50,6 +50,31 @@ def draw_cmc(curves: Mapping[str, np.ndarray], *, ranks: int = 20, theme: Theme 
     axes.yaxis.set_major_formatter("{x:g}")
     _legend(axes, handles, [f"{name}   {100 * c[0]:.1f} at rank 1" for name, c in curves.items()], theme)
     return _picture(figure)
+
+
+class Run(NamedTuple):
+    """Files of a training run."""
+
+    model: Path
+    log: Path
+
+
+def find_runs(places: Sequence[Path]) -> dict[str, Run]:
+    """Find runs by their folders or by the model files in them; each is named by its folder, as far as that tells.
+
+    Raises TrainingError where nothing is named, or a place does not exist.
+    """
+    if not places:
+        raise TrainingError("expected at least one run's folder or model file, found none: name one")
+    folders = [Path(place) if Path(place).is_dir() else Path(place).parent for place in places]
+    if missing := [place for place in places if not Path(place).exists()]:
+        raise TrainingError(f"{missing[0]}: expected a run's folder or a model file, no such file; check the path")
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(place) for place in places]
+    models = [Path(p) / "model.safetensors" if Path(p).is_dir() else Path(p) for p in places]
+    runs = zip(names, models, folders, strict=True)
+    return {name: Run(model, folder / "log.jsonl") for name, model, folder in runs}
 
 
 def read_log(path: Path) -> dict[str, np.ndarray]:

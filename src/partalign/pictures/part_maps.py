@@ -74,6 +74,21 @@ def limb_heat(limb_maps: np.ndarray) -> np.ndarray:
     return np.clip(np.hypot(maps[0::2], maps[1::2]).max(axis=0), 0, 1)
 
 
+def joint_parts(joint_maps: np.ndarray, threshold: float = 0.2) -> np.ndarray:
+    """Return the part descriptors that predefined joints give: 1 for the joint that a place lies on, else 0 (Fig. 5).
+
+    joint_maps: (N, J + 1, H, W), about 1 at a joint, the background last. A place lies on the joint whose map is
+    highest there, as long as that reaches `threshold`. Returns (N, J, H, W) float32; all 0 where no joint is.
+    Raises ShapeError.
+    """
+    maps = np.asarray(joint_maps)
+    if maps.ndim != 4 or maps.shape[1] < 2:
+        raise ShapeError(f"expected joint maps (N, J + 1, H, W) with the background last, found {maps.shape}")
+    joints = maps[:, :-1]
+    nearest = joints.argmax(axis=1)[:, None] == np.arange(joints.shape[1])[:, None, None]
+    return (nearest & (joints >= threshold)).astype(np.float32)
+
+
 def draw_heat(crop: Image.Image, heat: np.ndarray, *, height: int = HEIGHT) -> Image.Image:
     """Lay a heat map over the crop, which turns grey and darker so that colour means heat only.
 
