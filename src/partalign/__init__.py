@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from partalign.datasets import load_dataset
     from partalign.embedding import Embedder, evaluate
     from partalign.errors import PartAlignError
+    from partalign.explanation import explain
     from partalign.model.network import PartAlignedNetwork
     from partalign.training.settings import TrainSettings
     from partalign.training.trainer import train
@@ -24,6 +25,7 @@ _HOMES = {
     "PartAlignedNetwork": "partalign.model.network",
     "TrainSettings": "partalign.training.settings",
     "evaluate": "partalign.embedding",
+    "explain": "partalign.explanation",
     "load_dataset": "partalign.datasets",
     "load_model": "partalign.weights.checkpoint",
     "train": "partalign.training.trainer",
@@ -37,6 +39,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "TrainSettings",
     "train",
     "evaluate",
+    "explain",
     "PartAlignError",
 ]
 

@@ -124,7 +124,8 @@ def test_debug_shows_the_traceback():
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "pretrain-parts", "evaluate", "embed", "generate", "convert", "recipes", "demo", "bench"]
+    "command",
+    ["train", "pretrain-parts", "evaluate", "embed", "explain", "generate", "convert", "recipes", "demo", "bench"],
 )
 def test_every_command_has_help_with_an_example(command):
     assert "Example: partalign " + command in partalign(command, "--help").stdout

@@ -5,9 +5,11 @@ Knows similarities only: no descriptor, no crop.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,6 +108,19 @@ def calibrate(pairs: PairScores) -> Calibration:
     slope, offset = slope / width, offset - slope * centre / width
     quality = _quality(slope, offset, similarity, weight, same)
     return Calibration(slope, offset, pairs.match_count, pairs.non_match_count, *quality)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what `partalign evaluate --verification --json FILE` wrote. Raises EvaluationError naming the file."""
+    try:
+        content = json.loads(Path(path).read_bytes())
+        return Calibration.from_dict(content["calibration"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, EvaluationError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise EvaluationError(
+            f"{path}: expected figures with a calibration (`partalign evaluate ... --verification --json FILE`), "
+            f"cannot read it: {told}"
+        ) from None
 
 
 def _newton(x: np.ndarray, weight: np.ndarray, target: np.ndarray) -> tuple[float, float]:

@@ -3,13 +3,13 @@
 A joint lies where its map is highest, between cells by the Gaussian through its neighbours, and is believed in by
 c = min(1, 2 max). A body part
 is a set of bones, segments between joints, so that a shin belongs to the legs although no joint lies on it. A bone
-from i to j answers at a place with
+from i to j, r thick on either side (a share of the crop's height, by part), answers at a place that is g high and at
+distance d from the segment by how much of the place it covers:
 
-    min(c_i, c_j) exp(-max(0, d - r)^2 / (2 s^2))
+    min(c_i, c_j) clip((r - d) / g + 1/2, 0, 1)
 
-for the place's distance d to the segment, the part's half width r (a share of the crop's height), and a soft edge s of
-half a place. A part answers with its strongest bone. The strongest part's answer m says how much of the place is the
-person; the parts share it in proportion to their answers, and 1 - m is background.
+A part answers with its strongest bone. The strongest part's answer m says how much of the place is the person; the
+parts share m in proportion to their answers, and 1 - m is background.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 PARTS = ("head", "torso", "arms", "legs", "feet", "background")
 """The body parts that a place is shared out among."""
 
-_HALF_WIDTHS = {"head": 0.06, "torso": 0.05, "arms": 0.025, "legs": 0.035, "feet": 0.03}
+_HALF_WIDTHS = {"head": 0.07, "torso": 0.065, "arms": 0.035, "legs": 0.055, "feet": 0.045}
 _SIDES = ("right", "left")
 # "crown" and "toe" are made from joints: the head goes on above the face, and the foot below the ankle.
 _BONES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -75,7 +75,7 @@ def _find_joints(maps: np.ndarray, names: tuple[str, ...], aspect: float) -> dic
 
 
 def _offset(values: np.ndarray, top: int) -> float:
-    """Return how far from its highest value, in steps, a Gaussian through that and its two neighbours has its middle."""
+    """Return how far, in steps, the middle of a Gaussian lies from its highest value, by the value's two neighbours."""
     if not 0 < top < len(values) - 1:
         return 0.0
     before, here, after = np.log(np.maximum(values[top - 1 : top + 2], 1e-3 * max(values[top], 1e-12)))
@@ -103,5 +103,4 @@ def _answer(start: np.ndarray, end: np.ndarray, places: np.ndarray, half_width: 
     along = end[:2] - start[:2]
     share = np.clip((places - start[:2]) @ along / max(along @ along, 1e-12), 0, 1)
     distance = np.linalg.norm(places - start[:2] - share[..., None] * along, axis=-1)
-    edge = 0.5 / len(places)
-    return min(start[2], end[2]) * np.exp(-(np.maximum(0, distance - half_width) ** 2) / (2 * edge**2))
+    return min(start[2], end[2]) * np.clip((half_width - distance) * len(places) + 0.5, 0, 1)

@@ -1,0 +1,79 @@
+"""partalign explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def explain(
+    model: Path,
+    a: Path,
+    b: Path,
+    *,
+    out: Path,
+    pose: Path | None = None,
+    calibration: Path | None = None,
+    lines: int = 10,
+    dark: Flag = False,
+    flip: Flag = False,
+    json_: Annotated[Path | None, Parameter(name="--json")] = None,
+    device: str = "cpu",
+) -> None:
+    """Show which places and body parts make two pictures similar.
+
+    Example: partalign explain model.safetensors a.jpg b.jpg --out explain.png
+
+    Args:
+        model: a model file
+        a: a picture of a person
+        b: another
+        out: the picture to write (.png)
+        pose: a pose network (parts.safetensors, or another model) that says which place is which body part; by default
+            the model's own part stream
+        calibration: figures of `evaluate --verification --json`, to also say how probable the same person is
+        lines: how many pairs of places to join
+        dark: draw for a dark page
+        flip: as for descriptors that are averaged with the mirrored crop's
+        json_: also write the numbers to this file
+        device: cpu, cuda, cuda:1 ...
+    """
+    import json
+
+    from partalign.embedding import Embedder
+    from partalign.evaluation.calibration import read_calibration
+    from partalign.explanation import explain, load_pose
+    from partalign.files import atomic_file
+    from partalign.images import read_picture
+    from partalign.pictures.explanation import draw_explanation
+    from partalign.pictures.saving import check_target, save_picture
+    from partalign.pictures.theme import DARK, LIGHT
+    from partalign.weights.checkpoint import load_model
+
+    check_target(out)
+    calibrated = None if calibration is None else read_calibration(calibration)
+    pictures = read_picture(a), read_picture(b)
+    embedder = Embedder(load_model(model), device=device, flip=flip)
+    found = explain(embedder, *pictures, pose=None if pose is None else load_pose(pose))
+    probability = None if calibrated is None else calibrated.probability(found.score)
+    sentence = found.sentence(probability)
+    sheet = draw_explanation(
+        pictures,
+        found.maps,
+        found.strongest(lines),
+        parts=None if found.weights is None else found.parts,
+        sentence=sentence,
+        probability=probability,
+        theme=DARK if dark else LIGHT,
+    )
+    save_picture(sheet, out)
+    if json_ is not None:
+        with atomic_file(json_) as file:
+            file.write(json.dumps(found.as_dict() | {"probability": probability, "sentence": sentence}).encode())
+    print(f"similarity {found.score:.3f}" + ("" if probability is None else f", same person {probability:.1%}"))
+    print(sentence)
+    print(out)
