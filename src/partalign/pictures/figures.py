@@ -13,11 +13,12 @@ from partalign.pictures.local_maps import LocalMaps
 from partalign.pictures.part_maps import joint_parts
 from partalign.pictures.plane import SIDE, Labels, Panel, draw_tsne
 from partalign.pictures.stream_maps import HEIGHT, draw_stream_maps
-from partalign.pictures.theme import LIGHT, SCALE, Theme
+from partalign.pictures.theme import LIGHT, Theme
 from partalign.pictures.tsne import cut_patches, descriptors_at, embed_in_plane, sample_places
 
 ROWS = ("patches", "parts", "persons")
-PATCH_SIDE = 14 * SCALE
+PATCHES = 30
+"""So many patches fit beside each other."""
 
 
 def draw_local_descriptors(
@@ -44,7 +45,7 @@ def draw_local_descriptors(
         panels.append(Panel(title, embed_in_plane(descriptors, seed), descriptors))
     parts = body_parts(maps)[tuple(places.T)]
     labels = [_labels(row, maps, places, parts) for row in rows if row != "patches"]
-    patches = cut_patches(maps.pictures, places, size, PATCH_SIDE) if "patches" in rows else None
+    patches = cut_patches(maps.pictures, places, size, side // PATCHES) if "patches" in rows else None
     return draw_tsne(panels, places, patches, labels, side=side, theme=theme)
 
 

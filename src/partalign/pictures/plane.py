@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from partalign.errors import ShapeError
 from partalign.pictures.theme import LIGHT, SCALE, Theme, font, write
-from partalign.pictures.tsne import NEIGHBOURS, agreement
+from partalign.pictures.tsne import agreement
 
 SIDE = 420 * SCALE
 """Width and height of a plane in pixels."""
@@ -114,7 +114,7 @@ def draw_tsne(
     """Put the planes of several kinds of descriptors side by side, once as patches, and once for each way to colour.
 
     panels: all of the same places, (M, 3); patches: (M, s, s, 3), or None for no row of patches. Under coloured points
-    stands how often neighbours from other pictures agree. Raises ShapeError.
+    stands how often the nearest descriptors of other pictures agree (`agreement`). Raises ShapeError.
     """
     if not panels or (patches is None and not labels):
         raise ShapeError("expected at least one panel, and patches or labels to draw, found none")
@@ -147,7 +147,7 @@ def _agreement_in_words(panel: Panel, labels: Labels, places: np.ndarray) -> str
     share = agreement(panel.descriptors, labels.numbers, places[:, 0])
     if np.isnan(share):
         return f"coloured by {labels.title}"
-    return f"{share:.0%} of the {NEIGHBOURS} nearest in other pictures: the same {labels.title}"
+    return f"neighbours of the same {labels.title}: {share:.0%}"
 
 
 def _legend(draw: ImageDraw.ImageDraw, labels: Labels, corner: tuple[int, int], width: int, theme: Theme) -> None:

@@ -55,7 +55,7 @@ def draw_stream_maps(
     for place in range(longest):
         for column, name in enumerate(("picture", *columns)):
             middle = place * (width_of_set + _BETWEEN) + column * (wide + _GAP) + wide // 2
-            write(draw, (middle, _HEAD - 7 * SCALE), name, wide + _GAP, 11 * SCALE, theme.muted, "ms")
+            write(draw, (middle, _HEAD - 7 * SCALE), name, wide + _GAP, 9 * SCALE, theme.muted, "ms")
     for number, line in enumerate(lines):
         top = _HEAD + number * (height + label + _GAP)
         if label:
