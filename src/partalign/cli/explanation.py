@@ -74,6 +74,9 @@ def explain(
     if json_ is not None:
         with atomic_file(json_) as file:
             file.write(json.dumps(found.as_dict() | {"probability": probability, "sentence": sentence}).encode())
-    print(f"similarity {found.score:.3f}" + ("" if probability is None else f", same person {probability:.1%}"))
+    print(
+        f"similarity {found.score:.3f}"
+        + ("" if probability is None else f", same person {probability:.1%}, if as likely as not")
+    )
     print(sentence)
     print(out)

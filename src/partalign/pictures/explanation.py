@@ -43,7 +43,8 @@ def draw_explanation(
 
     maps: what each place of either crop adds to their similarity, (h, w) and (h', w'), each summing to it.
     pairs: places (row, column) of the first and of the second crop, and what the two add: joined by lines. parts: body
-    part -> what it adds; without them no bars are drawn. probability: that both show the same person, 0 to 1.
+    part -> what it adds; without them no bars are drawn. probability: that both show the same person, 0 to 1, where
+    that was as likely as not before they were compared.
     Raises ShapeError where maps are no maps or have different sums.
     """
     score = _check(maps)
@@ -125,12 +126,17 @@ def _fitted(picture: Image.Image) -> Image.Image:
 def _draw_head(
     draw: ImageDraw.ImageDraw, score: float, probability: float | None, lines: list[str], theme: Theme
 ) -> None:
-    title = f"Similarity {score:.2f}"
+    title = f"Similarity {_rounded(score)}"
     if probability is not None:
-        title += f"   ·   same person: {_percent(probability)}"
+        title += f"   ·   same person: {_percent(probability)}, if as likely as not"
     draw.text((0, 22 * SCALE), title, font=font(19 * SCALE), fill=theme.ink, anchor="ls")
     for number, line in enumerate(lines, start=1):
         draw.text((0, 25 * SCALE + number * _LINE), line, font=font(13 * SCALE), fill=theme.ink, anchor="ls")
+
+
+def _rounded(value: float, sign: str = "-") -> str:
+    """Two decimals with a real minus; adding zero turns -0.0 into 0.0."""
+    return f"{round(value, 2) + 0.0:{sign}.2f}".replace("-", "−")
 
 
 def _percent(probability: float) -> str:
@@ -204,10 +210,9 @@ def _draw_bars(draw: ImageDraw.ImageDraw, place: Place, parts: Mapping[str, floa
         draw.rectangle((start, line + 3 * SCALE, end, line + 17 * SCALE), fill=FOR if value > 0 else AGAINST)
         share = f" ({value / for_it:.0%})" if value > 0 else ""
         right = left + _BARS
-        # Adding zero turns -0.0 into 0.0.
-        write(draw, (right, text), f"{round(value, 2) + 0.0:+.2f}{share}", value_width, 12 * SCALE, theme.ink, "rs")
+        write(draw, (right, text), f"{_rounded(value, '+')}{share}", value_width, 12 * SCALE, theme.ink, "rs")
         line += _BAR_LINE
     draw.line((zero, top + _LINE, zero, line), fill=theme.muted, width=SCALE)
     draw.line((left, line + 3 * SCALE, left + _BARS, line + 3 * SCALE), fill=theme.rule, width=SCALE)
     write(draw, (left, line + 19 * SCALE), "together", name_width, 12 * SCALE, theme.ink, "ls")
-    write(draw, (left + _BARS, line + 19 * SCALE), f"{score:+.2f}", value_width, 12 * SCALE, theme.ink, "rs")
+    write(draw, (left + _BARS, line + 19 * SCALE), _rounded(score, "+"), value_width, 12 * SCALE, theme.ink, "rs")
