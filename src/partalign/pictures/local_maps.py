@@ -71,7 +71,8 @@ def read_local_maps(embedder: Embedder, crops: Sequence[Crop], pose: Path | None
             found.append([maps.float().cpu().numpy() for maps in (*embedder.maps(pixels), joints) if maps is not None])
             pictures += batch
             advance(len(batch))
-    return LocalMaps(tuple(crops), tuple(pictures), *map(np.concatenate, zip(*found, strict=True)), stream.joint_names)
+    appearance, parts, joints = (np.concatenate(column) for column in zip(*found, strict=True))
+    return LocalMaps(tuple(crops), tuple(pictures), appearance, parts, joints, stream.joint_names)
 
 
 @dataclass(frozen=True)
