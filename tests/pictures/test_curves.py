@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from partalign.errors import MissingExtraError, ShapeError, TrainingError
-from partalign.pictures.curves import draw_bars, draw_cmc, draw_training, read_log
+from partalign.pictures.curves import draw_bars, draw_cmc, draw_training, find_runs, read_log
 from partalign.pictures.theme import DARK, LIGHT
 
 RANKS = np.arange(20)
@@ -162,3 +162,16 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     with pytest.raises(MissingExtraError) as caught:
         draw_cmc({"m": GOOD})
     assert str(caught.value) == 'a chart needs matplotlib, which is not installed: pip install "partalign[plot]"'
+
+
+def test_runs_are_found_by_folder_or_model_and_named_by_folder(tmp_path):
+    for name in ("a/x", "b/x", "b/y"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.safetensors").touch()
+    found = find_runs([tmp_path / "a/x", tmp_path / "b/y/model.safetensors"])
+    assert list(found) == ["x", "y"]
+    assert found["x"] == (tmp_path / "a/x/model.safetensors", tmp_path / "a/x/log.jsonl")
+    assert found["y"] == (tmp_path / "b/y/model.safetensors", tmp_path / "b/y/log.jsonl")
+    assert len(find_runs([tmp_path / "a/x", tmp_path / "b/x"])) == 2
+    with pytest.raises(TrainingError, match="no such file"):
+        find_runs([tmp_path / "c"])

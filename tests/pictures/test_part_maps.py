@@ -13,6 +13,7 @@ from partalign.pictures.part_maps import (
     draw_skeleton,
     fit_map_colours,
     joint_heat,
+    joint_parts,
     limb_heat,
 )
 from partalign.pictures.theme import DARK, LIGHT
@@ -234,3 +235,16 @@ def test_panels_stand_side_by_side_on_the_page_s_paper(crop):
         assert sheet.getpixel((50, sheet.height - 100)) == (128, 128, 128)
         assert sheet.getpixel((sheet.width - 50, sheet.height - 100)) == (255, 0, 0)
         assert "#{:02x}{:02x}{:02x}".format(*sheet.getpixel((0, 0))) == theme.paper
+
+
+def test_a_place_is_the_joint_whose_map_is_highest_if_it_is_high_enough():
+    maps = np.random.default_rng(0).uniform(-0.2, 0.6, (3, 6, 4, 2))
+    found = joint_parts(maps, threshold=0.45)
+    assert found.shape == (3, 5, 4, 2)
+    for n, y, x in np.ndindex(3, 4, 2):
+        joints = maps[n, :5, y, x].tolist()
+        expected = [float(value == max(joints) and value >= 0.45) for value in joints]
+        assert found[n, :, y, x].tolist() == expected
+    assert (found.sum(axis=1) == 0).any()
+    with pytest.raises(ShapeError, match="background last"):
+        joint_parts(maps[0])

@@ -21,7 +21,7 @@ SIDE = 420 * SCALE
 _GAP, _HEAD, _FOOT, _MARGIN = 20 * SCALE, 26 * SCALE, 22 * SCALE, 0.03
 # From head to feet in the order of the rainbow: neighbours on the body have near colours. For light and dark pages.
 _RAINBOW = {
-    False: ("#b3242b", "#d9730d", "#a98c00", "#2a8a3e", "#1876b8", "#6a3fa0"),
+    False: ("#b3242b", "#e8801a", "#d4bb00", "#2a8a3e", "#1876b8", "#6a3fa0"),
     True: ("#ff6b6b", "#ffa24a", "#f2d43d", "#62cf7a", "#5bb8ff", "#b690f2"),
 }
 _MORE = ("#c2418a", "#4c8c8c", "#8a5a2b", "#7d8a1c", "#5560c8", "#a0522d", "#2f9e77", "#b0578d")
@@ -157,6 +157,9 @@ def _legend(draw: ImageDraw.ImageDraw, labels: Labels, corner: tuple[int, int], 
         entries = {**entries, "none": theme.rule}
     size, dot, gap = 12 * SCALE, 9 * SCALE, 16 * SCALE
     widths = [dot + 5 * SCALE + font(size).getlength(name) for name in entries]
+    while size > 1 and sum(widths) + gap * (len(widths) - 1) > width:
+        size, gap = size - 1, max(SCALE, gap - 1)
+        widths = [dot + 5 * SCALE + font(size).getlength(name) for name in entries]
     left = corner[0] + (width - sum(widths) - gap * (len(widths) - 1)) / 2
     middle = corner[1] + _FOOT // 2
     for (name, colour), wide in zip(entries.items(), widths, strict=True):

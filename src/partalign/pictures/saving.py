@@ -21,12 +21,15 @@ def check_target(path: Path) -> Path:
     return path
 
 
-def save_picture(picture: Image.Image, path: Path, *, colours: int | None = None) -> None:
+def save_picture(picture: Image.Image, path: Path, *, colours: int | None = None, dither: bool = False) -> None:
     """Write a PNG file, atomically. Raises SaveError.
 
-    colours: so many at the most, which makes photographs several times smaller.
+    colours: so many at the most, which makes photographs several times smaller. dither: mix the others of dots.
     """
     if colours is not None:
-        picture = picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+        picture = picture.convert("RGB")
+        fewer = picture.quantize(colours)
+        # Pillow mixes colours only towards a palette that is given.
+        picture = picture.quantize(palette=fewer, dither=Image.Dither.FLOYDSTEINBERG) if dither else fewer
     with atomic_file(check_target(path)) as file:
         picture.save(file, "PNG", optimize=True)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from partalign.errors import ShapeError
 from partalign.pictures.part_maps import fit_map_colours
-from partalign.pictures.theme import LIGHT, SCALE, Theme, enlarge, write
+from partalign.pictures.theme import LIGHT, SCALE, Theme, enlarge, font, write
 
 HEIGHT = 128 * SCALE
 """Height of a drawn crop in pixels."""
@@ -52,10 +52,14 @@ def draw_stream_maps(
     size = (longest * (width_of_set + _BETWEEN) - _BETWEEN, _HEAD + len(lines) * (height + label + _GAP) - _GAP)
     sheet = Image.new("RGB", size, theme.paper)
     draw = ImageDraw.Draw(sheet)
+    # As large as the longest name allows.
+    size_of_name = 11 * SCALE
+    while size_of_name > 1 and max(map(font(size_of_name).getlength, columns)) > wide + _GAP:
+        size_of_name -= 1
     for place in range(longest):
         for column, name in enumerate(("picture", *columns)):
             middle = place * (width_of_set + _BETWEEN) + column * (wide + _GAP) + wide // 2
-            write(draw, (middle, _HEAD - 7 * SCALE), name, wide + _GAP, 9 * SCALE, theme.muted, "ms")
+            write(draw, (middle, _HEAD - 7 * SCALE), name, wide + _GAP, size_of_name, theme.muted, "ms")
     for number, line in enumerate(lines):
         top = _HEAD + number * (height + label + _GAP)
         if label:
