@@ -145,13 +145,22 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert "Traceback" not in run.stderr
 
 
+def commands(group=app, words=("partalign",)):
+    """Every command with its words; a group of commands is not one itself."""
+    for name in [name for name in group if not name.startswith("-")]:
+        command = group[name]
+        if command.default_command is None:
+            yield from commands(command, (*words, name))
+        else:
+            yield " ".join((*words, name)), command
+
+
 def test_every_parameter_of_every_command_is_explained():
-    names = [name for name in app if not name.startswith("-")]
-    assert {"train", "evaluate", "embed", "demo"} <= set(names)
-    for name in names:
-        command = app[name]
-        assert "Example: partalign" in command.help, name
+    found = dict(commands())
+    assert {"partalign train", "partalign evaluate", "partalign picture tsne"} <= found.keys()
+    for words, command in found.items():
+        assert f"Example: {words}" in command.help, words
         unexplained = [
             a.name for a in command.assemble_argument_collection(parse_docstring=True) if not a.parameter.help
         ]
-        assert not unexplained, f"{name}: {unexplained}"
+        assert not unexplained, f"{words}: {unexplained}"
