@@ -145,6 +145,11 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert "Traceback" not in run.stderr
 
 
+def test_results_of_a_table_that_the_paper_does_not_have():
+    assert "expected the number of a table, 1 to 7, found 9" in partalign("results", "9", expect=1).stderr
+    assert "Table 4, cuhk01" in partalign("results", "4").stdout
+
+
 def commands(group=app, words=("partalign",)):
     """Every command with its words; a group of commands is not one itself."""
     for name in [name for name in group if not name.startswith("-")]:

@@ -96,6 +96,9 @@ def results(table: int | None = None) -> None:
     """
     from partalign.evaluation.published import published_results
 
+    tables = sorted({result.table for result in published_results()})
+    if table not in (None, *tables):
+        raise EvaluationError(f"expected the number of a table, {tables[0]} to {tables[-1]}, found {table}")
     for result in published_results():
         if table in (None, result.table):
             figures = ", ".join(f"{name} {value}" for name, value in result.figures.items())
