@@ -56,5 +56,9 @@ class SaveError(PartAlignError):
     """A file could not be written; whatever stood there before is untouched."""
 
 
+class GalleryError(PartAlignError):
+    """A gallery that is missing, damaged, in use, of another model or a newer format, or a record it cannot take."""
+
+
 class MissingExtraError(PartAlignError):
     """An optional library is not installed; the message names the extra to install."""

@@ -1,0 +1,375 @@
+"""What every gallery can do, wherever it is stored, and the part of searching that all stores share.
+
+A gallery takes descriptors and records; it knows no network, no calibration and no re-ranking: who searches hands in
+the last two as functions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from partalign.errors import GalleryError
+from partalign.gallery.records import (
+    CHANGEABLE,
+    FIRST_DATE,
+    Added,
+    Filter,
+    Info,
+    LogEntry,
+    Match,
+    ModelName,
+    Record,
+)
+
+EVERYTHING = Filter()
+
+Combine = Literal["mean", "max"]
+Probability = Callable[[np.ndarray], np.ndarray]
+"""Similarities -> probabilities of the same person, such as `Calibration.probability`."""
+
+Rerank = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Queries (Q, D), the best rows for them (K, D) -> (K,) new scores, larger is better."""
+
+Hits = tuple[list[str], np.ndarray]
+"""Ids and similarities, best first; of equal similarities the smaller id first."""
+
+
+class Gallery(ABC):
+    """Descriptors of crops with their records, kept for search. Made by `open_gallery`; close it, or use it in `with`.
+
+    Methods may be called from any thread. What changes the gallery is done, and on the disk, when the method returns;
+    if it raises, nothing has changed. All raise GalleryError.
+    """
+
+    url: str
+    model: ModelName
+
+    @abstractmethod
+    def add(
+        self,
+        records: Sequence[Record],
+        vectors: np.ndarray,
+        thumbnails: Sequence[bytes | None] | None = None,
+    ) -> Added:
+        """Add records with descriptors (N, D) of the gallery's model, and small JPEG pictures; all or none.
+
+        A record whose id is there replaces the old one; its thumbnail stays where none is given. Vectors are scaled to
+        unit length. The gallery must have been opened with the model that made them.
+        """
+
+    @abstractmethod
+    def update(self, where: Filter, **changes: Any) -> int:
+        """Set fields (of `records.CHANGEABLE`) of all records that pass; returns how many passed."""
+
+    @abstractmethod
+    def remove(self, where: Filter, *, who: str | None = None, action: str = "remove") -> int:
+        """Remove all records that pass, with descriptors and thumbnails; returns how many. The log says so."""
+
+    @abstractmethod
+    def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
+        """Return records that pass, in the order of their ids."""
+
+    @abstractmethod
+    def count(self, where: Filter = EVERYTHING) -> int:
+        """Return how many records pass."""
+
+    @abstractmethod
+    def vectors(self, ids: Sequence[str]) -> np.ndarray:
+        """Return the descriptors (N, D) of these records, in this order. An unknown id is an error."""
+
+    @abstractmethod
+    def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the thumbnails, JPEG, of those of these records that have one."""
+
+    @abstractmethod
+    def values(self, name: Literal["person", "camera", "tracklet", "source", "tags"]) -> dict[str, int]:
+        """Return the values of a field with how many records have each, sorted by value."""
+
+    @abstractmethod
+    def info(self) -> Info:
+        """Return the gallery in figures."""
+
+    @abstractmethod
+    def log(self, action: str, *, who: str | None = None, **details: Any) -> None:
+        """Write a line (details: JSON values) to the log of who did what, which nothing but `compact` shortens."""
+
+    @abstractmethod
+    def entries(self, limit: int = 100) -> list[LogEntry]:
+        """Return the newest lines of the log, newest first."""
+
+    @abstractmethod
+    def verify(self) -> list[str]:
+        """Read everything; returns what is damaged, a line each, empty where all is well."""
+
+    @abstractmethod
+    def compact(self) -> int:
+        """Give back the space of what was removed; returns how many bytes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files and connections."""
+
+    @abstractmethod
+    def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:
+        """Return for each query (Q, D) of unit length the best `count` records that pass."""
+
+    @abstractmethod
+    def _require_model(self) -> None:
+        """Raise GalleryError unless the gallery was opened with a model."""
+
+    def search(
+        self,
+        vectors: np.ndarray,
+        where: Filter = EVERYTHING,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        combine: Combine = "mean",
+        group: bool = False,
+        rerank: Rerank | None = None,
+        rerank_top: int = 100,
+        probability: Probability | None = None,
+        exact: bool = True,
+    ) -> list[Match]:
+        """Return what looks most like one person, best first: matches of rank offset + 1 to offset + limit.
+
+        vectors: (D,) or (Q, D), descriptors of one or several pictures of that person. combine: search by the mean of
+        the descriptors, or count for each record its best similarity to any. group: one match for each tracklet (of a
+        camera), its best crop; a crop without a tracklet is one of its own. rerank: reorders the best `rerank_top`;
+        similarities stay those of the descriptors. probability: fills in `Match.probability`. exact: where the gallery
+        has an approximate index, do without it.
+        """
+        self._require_model()
+        queries = self._unit(np.atleast_2d(np.asarray(vectors)))
+        return self._search(queries, where, limit, offset, combine, group, rerank, rerank_top, probability, exact)
+
+    def search_many(
+        self, vectors: np.ndarray, where: Filter = EVERYTHING, *, limit: int = 20, exact: bool = True
+    ) -> list[list[Match]]:
+        """Search by many pictures (Q, D), each on its own, in one pass over the gallery."""
+        self._require_model()
+        hits = self._rank(self._unit(np.asarray(vectors)), where, _positive(limit, "limit"), exact)
+        known = self._known({name for ids, _ in hits for name in ids})
+        return [_matches([(name, score) for name, score in zip(*each, strict=True)], known) for each in hits]
+
+    def search_like(
+        self, ids: Sequence[str], where: Filter = EVERYTHING, *, other_cameras: bool = False, **options: Any
+    ) -> list[Match]:
+        """Search by records of the gallery, which are not among the results; options as of `search`.
+
+        other_cameras: leave out the cameras that these records are of.
+        """
+        found = {record.id: record for record in self.records(Filter(ids=tuple(ids)))}
+        if not ids or len(found) < len(set(ids)):
+            raise GalleryError(f"{self.url}: expected ids of the gallery to search by, {_lacking(ids, found)}")
+        return self._search_like(list(found.values()), where, other_cameras, options)
+
+    def search_tracklet(
+        self,
+        tracklet: str,
+        where: Filter = EVERYTHING,
+        *,
+        camera: str | None = None,
+        other_cameras: bool = False,
+        **options: Any,
+    ) -> list[Match]:
+        """Search by all crops of a tracklet (of one camera, where several have one of that name); as `search_like`."""
+        of = Filter(tracklets=(tracklet,), cameras=None if camera is None else (camera,))
+        found = self.records(of)
+        if not found:
+            raise GalleryError(f"{self.url}: expected the name of a tracklet, no record has {tracklet!r:.80}")
+        return self._search_like(found, where, other_cameras, options)
+
+    def get(self, record: str) -> Record | None:
+        """Return the record of this id, None where there is none."""
+        return next(iter(self.records(Filter(ids=(record,)))), None)
+
+    def forget(self, *, person: str | None = None, before: float | None = None, who: str | None = None) -> int:
+        """Remove everything of a person, or everything older than a date (seconds since 1970); returns how many.
+
+        Nothing of it can be read from the store's files afterwards. A record's age is that of its `time` where this is
+        a date, else of when it was added. The log says that it was done and how many, not who was forgotten.
+        """
+        if (person is None) == (before is None):
+            raise GalleryError("expected either a person or an age to forget: give one of them")
+        if person is not None:
+            return self.remove(Filter(persons=(person,)), who=who, action="forget a person")
+        dated = self.remove(Filter(since=FIRST_DATE, until=before), who=who, action="forget by age")
+        undated = Filter(added_until=before)
+        old = [r.id for r in self.records(undated) if r.time is None or r.time < FIRST_DATE]
+        return dated + (self.remove(Filter(ids=tuple(old)), who=who, action="forget by age") if old else 0)
+
+    def pages(self, where: Filter = EVERYTHING, size: int = 1000) -> Iterator[list[Record]]:
+        """Yield all records that pass, `size` at a time."""
+        offset = 0
+        while page := self.records(where, limit=size, offset=offset):
+            yield page
+            offset += len(page)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _search_like(
+        self, found: Sequence[Record], where: Filter, other_cameras: bool, options: Mapping[str, Any]
+    ) -> list[Match]:
+        ids = tuple(record.id for record in found)
+        where = replace(where, not_ids=(*where.not_ids, *ids))
+        if other_cameras:
+            cameras = {record.camera for record in found if record.camera is not None}
+            where = replace(where, not_cameras=(*where.not_cameras, *sorted(cameras)))
+        defaults: dict[str, Any] = {
+            "limit": 20,
+            "offset": 0,
+            "combine": "mean",
+            "group": False,
+            "rerank": None,
+            "rerank_top": 100,
+            "probability": None,
+            "exact": True,
+        }
+        if unknown := set(options) - set(defaults):
+            raise TypeError(f"unknown options of a search: {', '.join(sorted(unknown))}")
+        return self._search(self.vectors(ids), where, **defaults | dict(options))
+
+    def _search(
+        self,
+        queries: np.ndarray,
+        where: Filter,
+        limit: int,
+        offset: int,
+        combine: Combine,
+        group: bool,
+        rerank: Rerank | None,
+        rerank_top: int,
+        probability: Probability | None,
+        exact: bool,
+    ) -> list[Match]:
+        wanted = _positive(limit, "limit") + _positive(offset, "offset", 0)
+        if combine == "mean" and len(queries) > 1:
+            queries = self._unit(queries.mean(axis=0, keepdims=True))
+        count = max(wanted, rerank_top if rerank else 0)
+        while True:
+            hits = _best_of_any(self._rank(queries, where, count, exact), count)
+            known = self._known([name for name, _ in hits])
+            hits = [hit for hit in hits if hit[0] in known]  # but for what was removed in between
+            if rerank and hits:
+                hits = self._reranked(queries, hits, rerank, rerank_top)
+            groups = _grouped(hits, known) if group else [(*hit, 0) for hit in hits]
+            if not group or len(groups) >= wanted or len(hits) < count:
+                break
+            count *= 4
+        chosen = groups[offset:wanted]
+        matches = _matches([(name, score) for name, score, _ in chosen], known, offset, [more for *_, more in chosen])
+        return matches if probability is None else _with_probability(matches, probability)
+
+    def _reranked(
+        self, queries: np.ndarray, hits: list[tuple[str, float]], rerank: Rerank, top: int
+    ) -> list[tuple[str, float]]:
+        head = hits[:top]
+        scores = rerank(queries, self.vectors([name for name, _ in head]))
+        order = np.argsort(-np.asarray(scores), kind="stable")
+        return [head[i] for i in order] + hits[top:]
+
+    def _known(self, ids: Iterable[str]) -> dict[str, Record]:
+        return {record.id: record for record in self.records(Filter(ids=tuple(ids)))}
+
+    def _unit(self, vectors: np.ndarray) -> np.ndarray:
+        """Check descriptors (N, D) and return them float32, of unit length."""
+        if vectors.ndim != 2 or vectors.shape[1] != self.model.dimension:
+            raise GalleryError(
+                f"{self.url}: expected descriptors of {self.model.dimension} numbers ({self.model}), found shape "
+                f"{vectors.shape}: embed the pictures with the gallery's model"
+            )
+        if not len(vectors):
+            return vectors.astype(np.float32)
+        # A float32 of the largest size has a square that is not finite.
+        wide = vectors.astype(np.float64)
+        lengths = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+        bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+        if len(bad):
+            raise GalleryError(
+                f"{self.url}: {len(bad)} of {len(vectors)} descriptors are zero or not finite, the first is row "
+                f"{bad[0]}: embed that picture again or leave it out"
+            )
+        return (wide / lengths[:, None]).astype(np.float32)
+
+
+def check_changes(changes: Mapping[str, Any]) -> None:
+    """Raise GalleryError unless these are values for `CHANGEABLE` fields of a record."""
+    if not changes or not set(changes) <= set(CHANGEABLE):
+        found = ", ".join(sorted(set(changes) - set(CHANGEABLE))) or "none"
+        raise GalleryError(f"expected changes of {', '.join(CHANGEABLE)}, found {found}")
+    Record("x", **dict(changes))
+
+
+def _best_of_any(hits: Sequence[Hits], count: int) -> list[tuple[str, float]]:
+    if len(hits) == 1:
+        return list(zip(hits[0][0], hits[0][1].tolist(), strict=True))
+    best: dict[str, float] = {}
+    for ids, scores in hits:
+        for name, score in zip(ids, scores.tolist(), strict=True):
+            best[name] = max(score, best.get(name, -2.0))
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:count]
+
+
+def _grouped(hits: Sequence[tuple[str, float]], known: Mapping[str, Record]) -> list[tuple[str, float, int]]:
+    groups: dict[tuple[str | None, ...], list] = {}
+    for name, score in hits:
+        record = known[name]
+        key = (name,) if record.tracklet is None else (record.camera, record.tracklet)
+        if key in groups:
+            groups[key][2] += 1
+        else:
+            groups[key] = [name, score, 0]
+    return [(name, score, more) for name, score, more in groups.values()]
+
+
+def _matches(
+    hits: Sequence[tuple[str, float]], known: Mapping[str, Record], offset: int = 0, more: Sequence[int] | None = None
+) -> list[Match]:
+    further = more or [0] * len(hits)
+    found = [(known[name], float(score), n) for (name, score), n in zip(hits, further, strict=True) if name in known]
+    return [Match(rank, record, score, None, n) for rank, (record, score, n) in enumerate(found, start=offset + 1)]
+
+
+def _with_probability(matches: Sequence[Match], probability: Probability) -> list[Match]:
+    values = probability(np.array([match.similarity for match in matches]))
+    return [
+        Match(match.rank, match.record, match.similarity, float(value), match.more)
+        for match, value in zip(matches, values, strict=True)
+    ]
+
+
+def _positive(value: int, name: str, least: int = 1) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise GalleryError(f"expected a {name} of at least {least}, found {value!r:.80}")
+    return int(value)
+
+
+def _lacking(ids: Sequence[str], found: Mapping[str, Record]) -> str:
+    unknown = [name for name in ids if name not in found]
+    return f"found none of {len(unknown)}, the first is {unknown[0]!r:.80}" if unknown else "found none"
+
+
+def check_thumbnails(
+    records: Sequence[Record], vectors: np.ndarray, thumbnails: Sequence[bytes | None] | None
+) -> Sequence[bytes | None]:
+    """Return one thumbnail (or None) for each record. Raises GalleryError where lengths differ or one is no JPEG."""
+    thumbnails = [None] * len(records) if thumbnails is None else thumbnails
+    if not len(records) == len(vectors) == len(thumbnails):
+        raise GalleryError(
+            f"expected a descriptor and a thumbnail (or none at all) for each of {len(records)} records, found "
+            f"{len(vectors)} and {len(thumbnails)}"
+        )
+    for picture in thumbnails:
+        if picture is not None and (not isinstance(picture, bytes) or picture[:2] != b"\xff\xd8"):
+            raise GalleryError("expected the bytes of a JPEG picture as thumbnail")
+    return thumbnails

@@ -1,0 +1,339 @@
+"""A gallery in one folder on a disk: records in SQLite, descriptors in a matrix file that is mapped into memory.
+
+An addition first writes its rows behind the end of the matrix, where no record points, and waits for the disk; one
+transaction of the database then makes them part of the gallery. Rows of removed and replaced records are overwritten
+with zeros and never used again, until `compact` writes a new matrix. Any number of processes may read while one writes;
+a second writer waits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from partalign.errors import GalleryError
+from partalign.gallery.base import EVERYTHING, Gallery, Hits, check_changes, check_thumbnails
+from partalign.gallery.database import NAME, Database
+from partalign.gallery.matrix import map_rows, sync_folder, wipe_rows, write_rows
+from partalign.gallery.ranking import best_rows
+from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record
+from partalign.gallery.sql import SQLITE, condition
+
+_FIELDS = "id, person, camera, time, source, tracklet, tags, box, added"
+
+
+class _State(NamedTuple):
+    """Which matrix file holds the descriptors, and how many rows of it are written."""
+
+    generation: int
+    rows: int
+
+
+class EmbeddedGallery(Gallery):
+    """See `Gallery` and `open_gallery`."""
+
+    def __init__(self, folder: Path, *, model: ModelName | None, create: bool, read_only: bool):
+        self.folder, self.url = Path(folder), str(folder)
+        self._given = model
+        exists = (self.folder / NAME).is_file()
+        if not exists and not create:
+            found = "another kind of folder" if self.folder.is_dir() else "no such folder"
+            raise GalleryError(f"{folder}: expected a gallery, found {found}; make one with `partalign gallery add`")
+        if not exists:
+            self._make_folder()
+        read_only = read_only or not os.access(self.folder, os.W_OK)
+        self._database = Database(self.folder, read_only=read_only)
+        try:
+            if not self._database.format():
+                self._create(model if create else None)
+            self.model = self._stored_model()
+            if model is not None and model != self.model:
+                raise GalleryError(
+                    f"{folder}: expected descriptors of {self.model}, found {model}: descriptors of different models "
+                    "cannot be compared; use that model, or embed the pictures again into a new gallery"
+                )
+            self._matrix = np.empty((0, self.model.dimension), np.float32)
+            self._mapped = _State(-1, 0)
+            self._map()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def add(
+        self, records: Sequence[Record], vectors: np.ndarray, thumbnails: Sequence[bytes | None] | None = None
+    ) -> Added:
+        """See `Gallery.add`."""
+        self._require_model()
+        vectors = self._unit(np.asarray(vectors))
+        thumbnails = check_thumbnails(records, vectors, thumbnails)
+        chosen = list({record.id: i for i, record in enumerate(records)}.values())  # of one id twice, the last
+        with self._changing() as state:
+            slots = self._slots([records[i].id for i in chosen])
+            moved, first, now = [], state.rows, time.time()
+            matrix = self._map()
+            for i in chosen:
+                slot = slots.get(records[i].id)
+                if slot is None or not np.array_equal(matrix[slot], vectors[i]):
+                    moved.append(i)
+            write_rows(self._file(state.generation), first, vectors[moved])
+            target = {i: first + n for n, i in enumerate(moved)}
+            rows = [
+                (*_cells(records[i], now), target.get(i, slots.get(records[i].id)), _checksum(vectors[i]))
+                for i in chosen
+            ]
+            self._database.many(
+                f"INSERT INTO crops ({_FIELDS}, slot, checksum) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO "  # noqa: S608
+                "UPDATE SET person=excluded.person, camera=excluded.camera, time=excluded.time, source=excluded.source,"
+                " tracklet=excluded.tracklet, tags=excluded.tags, box=excluded.box, added=excluded.added,"
+                " slot=excluded.slot, checksum=excluded.checksum",
+                rows,
+            )
+            left = [slots[records[i].id] for i in moved if records[i].id in slots]
+            self._database.many("INSERT INTO free (slot) VALUES (?)", [(slot,) for slot in left])
+            pictures = [(records[i].id, thumbnails[i]) for i in chosen if thumbnails[i] is not None]
+            self._database.many("INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", pictures)
+            self._set("rows", first + len(moved))
+        self._wipe()
+        return Added(len(chosen) - len(slots), len(slots))
+
+    def update(self, where: Filter, **changes: Any) -> int:
+        """See `Gallery.update`."""
+        check_changes(changes)
+        text, values = condition(where, SQLITE)
+        new = {name: _tags(value) if name == "tags" else value for name, value in changes.items()}
+        assignments = ", ".join(f"{name} = ?" for name in new)
+        with self._changing():
+            number = self.count(where)
+            self._database.execute(f"UPDATE crops SET {assignments} WHERE {text}", [*new.values(), *values])  # noqa: S608
+        return number
+
+    def remove(self, where: Filter, *, who: str | None = None, action: str = "remove") -> int:
+        """See `Gallery.remove`."""
+        text, values = condition(where, SQLITE)
+        with self._changing():
+            run = self._database.execute
+            run(f"DELETE FROM thumbnails WHERE id IN (SELECT id FROM crops WHERE {text})", values)  # noqa: S608
+            run(f"INSERT INTO free (slot) SELECT slot FROM crops WHERE {text}", values)  # noqa: S608
+            removed = len(run(f"DELETE FROM crops WHERE {text} RETURNING slot", values))  # noqa: S608
+            self._log(action, who, {"removed": removed})
+        self._wipe()
+        self._database.forget_journal()
+        return removed
+
+    def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
+        """See `Gallery.records`."""
+        text, values = condition(where, SQLITE)
+        statement = f"SELECT {_FIELDS} FROM crops WHERE {text} ORDER BY id LIMIT ? OFFSET ?"  # noqa: S608
+        return [
+            _record(row) for row in self._database.execute(statement, [*values, -1 if limit is None else limit, offset])
+        ]
+
+    def count(self, where: Filter = EVERYTHING) -> int:
+        """See `Gallery.count`."""
+        text, values = condition(where, SQLITE)
+        return self._database.execute(f"SELECT COUNT(*) FROM crops WHERE {text}", values)[0][0]  # noqa: S608
+
+    def vectors(self, ids: Sequence[str]) -> np.ndarray:
+        """See `Gallery.vectors`."""
+        with self._database.reading():
+            matrix, slots = self._map(), self._slots(ids)
+            if unknown := [name for name in ids if name not in slots]:
+                raise GalleryError(f"{self.url}: expected ids of the gallery, found {unknown[0]!r:.80}")
+            return matrix[[slots[name] for name in ids]].reshape(-1, self.model.dimension)
+
+    def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """See `Gallery.thumbnails`."""
+        statement = "SELECT id, jpeg FROM thumbnails WHERE id IN (SELECT value FROM json_each(?))"
+        return dict(self._database.execute(statement, (json.dumps(list(ids)),)))
+
+    def values(self, name: Literal["person", "camera", "tracklet", "source", "tags"]) -> dict[str, int]:
+        """See `Gallery.values`."""
+        if name not in ("person", "camera", "tracklet", "source", "tags"):
+            raise GalleryError(f"expected person, camera, tracklet, source or tags, found {name!r:.80}")
+        found = self._database.execute(f"SELECT {name}, COUNT(*) FROM crops GROUP BY {name}")  # noqa: S608
+        counts: dict[str, int] = {}
+        for value, number in found:
+            for item in value.split("\n") if name == "tags" else [value]:
+                if item:
+                    counts[item] = counts.get(item, 0) + number
+        return dict(sorted(counts.items()))
+
+    def info(self) -> Info:
+        """See `Gallery.info`."""
+        (row,) = self._database.execute(
+            "SELECT COUNT(*), COUNT(DISTINCT person), COUNT(DISTINCT camera), COUNT(DISTINCT tracklet), "
+            "SUM(person IS NULL), MIN(time), MAX(time) FROM crops"
+        )
+        records, persons, cameras, tracklets, unlabelled, first, last = row
+        figures = (records, persons, cameras, tracklets, unlabelled or 0, first, last)
+        return Info(self.url, "embedded", self.model, *figures, self._bytes())
+
+    def log(self, action: str, *, who: str | None = None, **details: Any) -> None:
+        """See `Gallery.log`."""
+        with self._database.writing():
+            self._log(action, who, details)
+
+    def entries(self, limit: int = 100) -> list[LogEntry]:
+        """See `Gallery.entries`."""
+        found = self._database.execute(
+            "SELECT time, action, who, details FROM log ORDER BY number DESC LIMIT ?", (limit,)
+        )
+        return [LogEntry(at, action, who, json.loads(details)) for at, action, who, details in found]
+
+    def verify(self) -> list[str]:
+        """See `Gallery.verify`."""
+        return []
+
+    def compact(self) -> int:
+        """See `Gallery.compact`."""
+        return 0
+
+    def close(self) -> None:
+        """See `Gallery.close`."""
+        self._database.close()
+
+    def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:
+        while True:
+            with self._database.reading():
+                matrix, mask = self._map(), self._mask(where)
+                generation = self._mapped.generation
+            found = best_rows(matrix, queries, count, mask)
+            slots = np.unique(np.concatenate([rows for rows, _ in found])).tolist() if found else []
+            with self._database.reading():
+                unchanged = self._state().generation == generation
+                statement = "SELECT slot, id FROM crops WHERE slot IN (SELECT value FROM json_each(?))"
+                names = dict(self._database.execute(statement, (json.dumps(slots),)))
+            if unchanged:
+                return [_hits(rows, scores, names, count) for rows, scores in found]
+
+    def _require_model(self) -> None:
+        if self._given is None:
+            raise GalleryError(
+                f"{self.url}: expected to know which model made the descriptors: open it with model=ModelName(...)"
+            )
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            strange = sorted(path.name for path in self.folder.iterdir())
+        except OSError as error:
+            raise GalleryError(f"{self.folder}: a gallery cannot be made here ({error.strerror})") from None
+        if strange:
+            raise GalleryError(
+                f"{self.folder}: expected a gallery or an empty folder, found {strange[0]} in it; choose a new name"
+            )
+
+    def _create(self, model: ModelName | None) -> None:
+        if model is None:
+            raise GalleryError(f"{self.folder}: expected a gallery, found an empty one; name the model to make it")
+        write_rows(self._file(1), 0, np.empty((0, model.dimension), np.float32))
+        meta = {"model": model.name, "version": model.version, "dimension": model.dimension, "generation": 1, "rows": 0}
+        self._database.create(meta)
+        sync_folder(self.folder)
+        sync_folder(self.folder.resolve().parent)
+
+    def _stored_model(self) -> ModelName:
+        meta = dict(self._database.execute("SELECT name, value FROM meta"))
+        return ModelName(meta["model"], meta["version"], meta["dimension"])
+
+    def _file(self, generation: int) -> Path:
+        return self.folder / f"vectors-{generation}.f32"
+
+    def _state(self) -> _State:
+        meta = dict(self._database.execute("SELECT name, value FROM meta WHERE name IN ('generation', 'rows')"))
+        return _State(meta["generation"], meta["rows"])
+
+    def _set(self, name: str, value: int) -> None:
+        self._database.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
+
+    def _map(self) -> np.ndarray:
+        """Return the descriptors as they are now."""
+        state = self._state()
+        if state != self._mapped:
+            self._matrix = map_rows(self._file(state.generation), state.rows, self.model.dimension)
+            self._mapped = state
+        return self._matrix
+
+    def _mask(self, where: Filter) -> np.ndarray | None:
+        """Return which rows pass; None for all."""
+        rows = self._mapped.rows
+        if where == EVERYTHING:
+            dead = _column(self._database.execute("SELECT slot FROM free WHERE slot < ?", (rows,)))
+            if not len(dead):
+                return None
+            mask = np.ones(rows, bool)
+            mask[dead] = False
+            return mask
+        text, values = condition(where, SQLITE)
+        mask = np.zeros(rows, bool)
+        mask[_column(self._database.execute(f"SELECT slot FROM crops WHERE {text}", values))] = True  # noqa: S608
+        return mask
+
+    def _slots(self, ids: Sequence[str]) -> dict[str, int]:
+        statement = "SELECT id, slot FROM crops WHERE id IN (SELECT value FROM json_each(?))"
+        return dict(self._database.execute(statement, (json.dumps(list(ids)),)))
+
+    @contextmanager
+    def _changing(self) -> Iterator[_State]:
+        try:
+            with self._database.writing():
+                yield self._state()
+        except OSError as error:
+            raise GalleryError(
+                f"{self.folder}: cannot be written, nothing was changed ({error.strerror or error}); free "
+                "space or check the rights"
+            ) from None
+
+    def _wipe(self) -> None:
+        """Overwrite descriptors that belong to nobody any more; what a crash leaves is wiped by the next change."""
+        with self._changing() as state:
+            slots = [slot for (slot,) in self._database.execute("SELECT slot FROM free WHERE NOT wiped")]
+            if slots:
+                wipe_rows(self._file(state.generation), slots, self.model.dimension)
+                self._database.execute("UPDATE free SET wiped = 1 WHERE NOT wiped")
+
+    def _log(self, action: str, who: str | None, details: dict[str, Any]) -> None:
+        values = (time.time(), action, who, json.dumps(details))
+        self._database.execute("INSERT INTO log (time, action, who, details) VALUES (?, ?, ?, ?)", values)
+
+    def _bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+
+
+def _cells(record: Record, now: float) -> tuple:
+    box = None if record.box is None else json.dumps(record.box)
+    added = now if record.added is None else record.added
+    tags = _tags(record.tags)
+    return (record.id, record.person, record.camera, record.time, record.source, record.tracklet, tags, box, added)
+
+
+def _tags(tags: Sequence[str]) -> str:
+    return "".join(f"\n{tag}" for tag in sorted(set(tags))) + "\n" if tags else ""
+
+
+def _record(row: Sequence[Any]) -> Record:
+    name, person, camera, at, source, tracklet, tags, box, added = row
+    frame = None if box is None else tuple(json.loads(box))
+    return Record(name, person, camera, at, source, tracklet, tuple(tags.split("\n")[1:-1]), frame, added)
+
+
+def _checksum(vector: np.ndarray) -> int:
+    return zlib.crc32(vector.astype("<f4").tobytes())
+
+
+def _column(rows: list[Any]) -> np.ndarray:
+    return np.fromiter((row[0] for row in rows), np.intp, len(rows))
+
+
+def _hits(rows: np.ndarray, scores: np.ndarray, names: dict[int, str], count: int) -> Hits:
+    found = [(names[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row in names]
+    found.sort(key=lambda hit: (-hit[1], hit[0]))
+    return [name for name, _ in found[:count]], np.array([score for _, score in found[:count]], np.float32)
