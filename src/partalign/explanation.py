@@ -28,6 +28,7 @@ from partalign.model.network import PartAlignedNetwork
 from partalign.model.parts import LightParts, OpenPose, PartStream, ReducedPose
 from partalign.model.places import Factors, inner_products, place_factors, to_unit_length
 from partalign.weights.checkpoint import load_model, load_stream, read_checkpoint
+from partalign.weights.shipped import find_model
 
 Picture = str | Path | Crop | Image.Image | np.ndarray
 
@@ -191,11 +192,12 @@ def compare(a: Described, b: Described) -> Explanation:
     return Explanation(pairs.view(*a.size, *b.size).numpy(), weights)
 
 
-def load_pose(path: Path) -> PartStream:
-    """Load a pose network that names places: one made by `pretrain-parts` or `convert openpose`, or a model's own.
+def load_pose(pose: str | Path) -> PartStream:
+    """Load a pose network that names places: made by `pretrain-parts`, `convert openpose`, or a model's own.
 
     Re-identification training may bend a model's own joint maps until they find no joints. Raises WeightsError.
     """
+    path = find_model(pose)
     _, description = read_checkpoint(path)
     if description.get("kind") == "network":
         stream = load_model(path).parts

@@ -18,7 +18,14 @@ from partalign.datasets import distractors as distractor_crops
 from partalign.datasets import load_dataset
 from partalign.errors import EvaluationError
 from partalign.evaluation.calibration import Calibration, calibrate
-from partalign.evaluation.evaluate import Descriptors, match_saved, pooled, score_descriptors, score_series
+from partalign.evaluation.evaluate import (
+    Descriptors,
+    match_saved,
+    pooled,
+    score_descriptors,
+    score_series,
+    similar_pairs,
+)
 from partalign.evaluation.features import load_features
 from partalign.evaluation.metrics import APKind
 from partalign.evaluation.protocols import MARKET1501, PROTOCOLS, Protocol, SameCamera, TrackletPooling, named
@@ -69,6 +76,16 @@ class Task:
             return replace(report, pairs=pairs, calibration=calibrate(pairs))
         except EvaluationError as error:
             return replace(report, pairs=pairs, notes=(*report.notes, str(error)))
+
+    def pairs_text(self, embeddings: Embeddings, calibration: Calibration | None = None, count: int = 10) -> str:
+        """Tell of crops without persons, which cannot be scored, what can be told: the most similar pairs."""
+        lines = [f"note: {note}" for note in self.split.notes]
+        lines.append("no crop says whose it is, so nothing can be scored; the most similar pairs are")
+        for i, j, similarity in similar_pairs(embeddings, count):
+            pair = f"{embeddings.crops[i].path.name}  {embeddings.crops[j].path.name}"
+            chance = "" if calibration is None else f", same person {calibration.probability(similarity):.1%}"
+            lines.append(f"{similarity:6.3f}{chance}  {pair}")
+        return "\n".join(lines)
 
     def _rows(self, gallery: Sequence[Crop]) -> list[int]:
         """Return how many of the embedded crops belong to each size: some may have been skipped."""

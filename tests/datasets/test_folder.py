@@ -57,7 +57,21 @@ def test_names_like_market1501(tmp_path):
 def test_without_names_all_can_be_searched(tmp_path):
     split = folder.load(make(tmp_path, "b.jpg", "a.png"))
     assert [(crop.path.name, crop.person) for crop in split.gallery] == [("a.png", None), ("b.jpg", None)]
-    assert split.notes == ("no query and gallery folders: the crops can be embedded and searched, but not scored",)
+    assert split.query == ()
+    assert split.notes[0].endswith("no crop has a person: they can be searched, but not scored")
+
+
+def test_without_query_and_gallery_every_crop_of_a_person_is_a_query(tmp_path):
+    split = folder.load(make(tmp_path / "a", "0001_c1.jpg", "0001_c2.jpg", "-1_c1.jpg", "0000_c2.jpg"))
+    assert sorted(c.path.name for c in split.query) == ["0001_c1.jpg", "0001_c2.jpg"]
+    assert len(split.gallery) == 4
+    assert split.protocol == "market1501"
+    assert split.notes == ("no query and gallery folders: each crop is searched for among the others",)
+    one_camera = folder.load(make(tmp_path / "b", "anna/1.jpg", "anna/2.jpg", "ben/1.jpg", "3.jpg"))
+    assert one_camera.protocol == "single-camera"
+    assert len(one_camera.query) == 3
+    assert "only a query's own picture is left out" in one_camera.notes[0]
+    assert one_camera.notes[1] == "1 of 4 crops have no person, so nothing can be scored"
 
 
 def test_what_cannot_be_scored_is_said(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from partalign.crops import Crop, Embeddings, Split
 from partalign.errors import EvaluationError, ShapeError
-from partalign.evaluation.evaluate import match_saved, score, top_matches
+from partalign.evaluation.evaluate import match_saved, score, similar_pairs, top_matches
 from partalign.evaluation.protocols import MARKET1501, MARS, SINGLE_CAMERA, SINGLE_SHOT
 
 
@@ -331,3 +331,15 @@ def test_real_crops_equal_the_slow_reference(pixels, slow_score):
     fine = score(*pixels)
     assert fine.mAP == pytest.approx(scores.mAP, abs=2e-3)
     assert 0.03 < fine.mAP < fine.rank(1) < 0.5
+
+
+@given(st.integers(2, 12), st.integers(1, 80), st.integers(0, 999))
+def test_similar_pairs_are_those_of_the_whole_matrix(count, wanted, seed):
+    vectors = np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    embeddings = Embeddings(vectors, tuple(Crop(Path(f"{i}.jpg")) for i in range(count)))
+    found = similar_pairs(embeddings, wanted)
+    every = [(float(vectors[i] @ vectors[j]), i, j) for i in range(count) for j in range(i + 1, count)]
+    best = sorted(every, reverse=True)[:wanted]
+    np.testing.assert_allclose([s for _, _, s in found], [s for s, _, _ in best], atol=1e-6)
+    assert {(i, j) for i, j, _ in found} == {(i, j) for _, i, j in best}

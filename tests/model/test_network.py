@@ -27,6 +27,8 @@ VARIANTS = {
     "baseline to 5b": {"pooling": "average", "until": "5b"},
     "stripes": {"pooling": "stripes"},
     "light": LIGHT,
+    "light, dilated": LIGHT | {"dilation": True},
+    "light, residual": LIGHT | {"appearance": "light-residual"},
 }
 
 
@@ -169,3 +171,22 @@ def test_dilated_inceptions_follow_the_released_code():
     assert [tuple(m.shape) for m in plain.state_dict().values()] == [
         tuple(m.shape) for m in dilated.state_dict().values()
     ]
+
+
+@pytest.mark.parametrize("appearance", ["light", "light-residual"])
+def test_dilated_light_streams_give_the_same_maps_and_those_between(appearance):
+    settings = LIGHT | {"appearance": appearance}
+    plain, dilated = build(**settings), build(**settings, dilation=True)
+    dilated.load_state_dict(plain.state_dict())
+    crops = pictures(2, 64, 32)
+    with torch.inference_mode():
+        for stream in ("appearance", "parts"):
+            # The added layer's 3x3 convolution looks one cell away, whatever the stride: compare what it is fed with.
+            for network in (plain, dilated):
+                network.get_submodule(f"{stream}.feature").register_forward_pre_hook(
+                    lambda module, inputs: setattr(module, "fed", inputs[0])
+                )
+            for network in (plain, dilated):
+                network.get_submodule(stream)(crops)
+            coarse, fine = (network.get_submodule(f"{stream}.feature").fed for network in (plain, dilated))
+            torch.testing.assert_close(fine[..., ::2, ::2], coarse, rtol=1e-4, atol=1e-4)

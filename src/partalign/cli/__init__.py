@@ -28,6 +28,8 @@ app.command("partalign.cli.pictures:picture", name="picture")
 app.command("partalign.cli.data:generate", name="generate")
 app.command("partalign.cli.data:convert", name="convert")
 app.command("partalign.cli.data:recipes", name="recipes")
+app.command("partalign.cli.models:models", name="models")
+app.command("partalign.cli.models:pack", name="pack")
 app.command("partalign.cli.benchmarks:bench", name="bench")
 
 

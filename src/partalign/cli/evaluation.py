@@ -40,7 +40,7 @@ def evaluate(
     Example: partalign evaluate runs/rcpm/model.safetensors --dataset market1501 --data ~/data --json scores.json
 
     Args:
-        model: a model file; left out when --embeddings is given
+        model: a model file, or the name of a shipped one (see partalign models); by default the shipped model
         data: the folder of the data set; left out when --embeddings says itself which rows are query and gallery
         dataset: market1501, dukemtmc, cuhk03, cuhk01, mars, or folder (your own crops)
         protocol: of cuhk03 (classic, new) and cuhk01 (100, 486); for any data set also market1501, single-camera,
@@ -66,17 +66,21 @@ def evaluate(
     from partalign.embedding import Embedder, embed_split
     from partalign.scoring import read_saved, read_task
     from partalign.weights.checkpoint import load_model
+    from partalign.weights.packing import read_info
 
-    if (model is None) == (embeddings is None):
-        raise EvaluationError("expected either a model or --embeddings FILE: give one of them")
+    if model is not None and embeddings is not None:
+        raise EvaluationError("expected either a model or --embeddings FILE, found both: leave one out")
     if data is None and embeddings is None:
         raise EvaluationError("expected --data DIR, the folder of the data set")
     task = None
     if data is not None:
         choices = {"protocol": protocol, "boxes": boxes, "test_set": test_set, "distractors": distractors}
         task = read_task(dataset, data, **choices)  # type: ignore[arg-type]
-    if task is not None and model is not None:
+    if task is not None and embeddings is None:
         embedder = Embedder(load_model(model), device=device, flip=flip, on_error=corrupt)
+        if not task.split.query and all(crop.person is None for crop in task.split.gallery):
+            print(task.pairs_text(embedder.embed(task.split.gallery), read_info(model).calibration))
+            return
         descriptors = embed_split(embedder, task.split, multi_query)
     else:
         task, descriptors = read_saved(embeddings, task, multi_query)  # type: ignore[arg-type]
@@ -107,7 +111,6 @@ def results(table: int | None = None) -> None:
 
 
 def embed(
-    model: Path,
     *images: Path,
     out: Path,
     flip: Annotated[bool, Parameter(negative="")] = False,
@@ -116,11 +119,10 @@ def embed(
 ) -> None:
     """Turn pictures of people into descriptors, saved with their records.
 
-    Example: partalign embed model.safetensors crops/ one.jpg --out crops.npz
+    Example: partalign embed crops/ one.jpg --out crops.npz
 
     Args:
-        model: a model file
-        images: pictures, or folders of pictures
+        images: pictures, or folders of pictures; a model file, or a shipped model's name, may come first
         out: the file to write (.npz)
         flip: average every descriptor with that of the mirrored crop
         corrupt: what a picture that cannot be read does: stop the work, or be named and left out
@@ -129,8 +131,10 @@ def embed(
     from partalign.datasets.folder import find_crops
     from partalign.embedding import Embedder
     from partalign.weights.checkpoint import load_model
+    from partalign.weights.shipped import leading_model
 
-    crops = find_crops(images)
+    model, places = leading_model(images)
+    crops = find_crops(places)
     vectors = Embedder(load_model(model), device=device, flip=flip, on_error=corrupt).embed(crops)
     vectors.save(out)
     print(f"{len(vectors)} descriptors of {vectors.vectors.shape[1]} numbers: {out}")

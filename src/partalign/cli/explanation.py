@@ -11,10 +11,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 
 
 def explain(
-    model: Path,
-    a: Path,
-    b: Path,
-    *,
+    *images: Path,
     out: Path,
     pose: Path | None = None,
     calibration: Path | None = None,
@@ -26,16 +23,15 @@ def explain(
 ) -> None:
     """Show which places and body parts make two pictures similar.
 
-    Example: partalign explain model.safetensors a.jpg b.jpg --out explain.png
+    Example: partalign explain a.jpg b.jpg --out explain.png
 
     Args:
-        model: a model file
-        a: a picture of a person
-        b: another
+        images: two pictures of persons; a model file, or a shipped model's name, may come first
         out: the picture to write (.png)
         pose: a pose network (parts.safetensors, or another model) that says which place is which body part; by default
             the model's own part stream
-        calibration: figures of `evaluate --verification --json`, to also say how probable the same person is
+        calibration: figures of `evaluate --verification --json`, to say how probable the same person is; by default the
+            model's own, where it has them
         lines: how many pairs of places to join
         dark: draw for a dark page
         flip: as for descriptors that are averaged with the mirrored crop's
@@ -45,6 +41,7 @@ def explain(
     import json
 
     from partalign.embedding import Embedder
+    from partalign.errors import ExplanationError
     from partalign.evaluation.calibration import read_calibration
     from partalign.explanation import explain, load_pose
     from partalign.files import atomic_file
@@ -53,10 +50,15 @@ def explain(
     from partalign.pictures.saving import check_target, save_picture
     from partalign.pictures.theme import DARK, LIGHT
     from partalign.weights.checkpoint import load_model
+    from partalign.weights.packing import read_info
+    from partalign.weights.shipped import leading_model
 
     check_target(out)
-    calibrated = None if calibration is None else read_calibration(calibration)
-    pictures = read_picture(a), read_picture(b)
+    model, pair = leading_model(images)
+    if len(pair) != 2:
+        raise ExplanationError(f"expected two pictures to compare, found {len(pair)}: give A.jpg B.jpg")
+    calibrated = read_info(model).calibration if calibration is None else read_calibration(calibration)
+    pictures = read_picture(pair[0]), read_picture(pair[1])
     embedder = Embedder(load_model(model), device=device, flip=flip)
     found = explain(embedder, *pictures, pose=None if pose is None else load_pose(pose))
     probability = None if calibrated is None else calibrated.probability(found.score)

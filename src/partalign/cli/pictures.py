@@ -15,7 +15,6 @@ picture = App(name="picture", help="Draw a figure of the paper from your model a
 
 @picture.command
 def parts(
-    model: Path,
     *images: Path,
     out: Path,
     data: Path | None = None,
@@ -32,11 +31,11 @@ def parts(
 ) -> None:
     """Draw appearance maps and part maps beside the crops: the same colour, the same descriptor (Figs. 4, 5, 7).
 
-    Example: partalign picture parts model.safetensors --data ~/data --out parts.png
+    Example: partalign picture parts --data ~/data --out parts.png
 
     Args:
-        model: a model file, of a network of two streams
-        images: pictures, or folders of pictures; or, instead, --data
+        images: pictures, or folders of pictures; or, instead, --data; a model file, of a network of two streams, or a
+            shipped model's name may come first
         out: the picture to write (.png)
         data: the folder of a data set, to draw from its query and gallery crops by lot
         dataset: market1501, dukemtmc, cuhk03, cuhk01, mars, or folder (your own crops)
@@ -56,10 +55,12 @@ def parts(
     from partalign.pictures.saving import check_target, save_picture
     from partalign.pictures.theme import DARK, LIGHT
     from partalign.weights.checkpoint import load_model
+    from partalign.weights.shipped import leading_model
 
     check_target(out)
+    model, images = leading_model(images)
     choice = choose_crops(images, dataset=dataset, data=data, persons=persons, each=each, others=fit, seed=seed)
-    models = [Embedder(load_model(file), device=device) for file in (model, against) if file is not None]
+    models = [Embedder(load_model(file), device=device) for file in (model, *([against] if against else []))]
     first, *second = [read_local_maps(embedder, choice.crops, pose) for embedder in models]
     other = second[0] if second else None
     theme = DARK if dark else LIGHT
@@ -69,7 +70,6 @@ def parts(
 
 @picture.command
 def tsne(
-    model: Path,
     *images: Path,
     out: Path,
     data: Path | None = None,
@@ -85,11 +85,11 @@ def tsne(
 ) -> None:
     """Lay local descriptors out in the plane: appearance gathers by colour, parts by body part (Fig. 3).
 
-    Example: partalign picture tsne model.safetensors --data ~/data --out tsne.png
+    Example: partalign picture tsne --data ~/data --out tsne.png
 
     Args:
-        model: a model file, of a network of two streams
-        images: pictures, or folders of pictures; or, instead, --data
+        images: pictures, or folders of pictures; or, instead, --data; a model file, of a network of two streams, or a
+            shipped model's name may come first
         out: the picture to write (.png)
         data: the folder of a data set, to draw from its query and gallery crops by lot
         dataset: market1501, dukemtmc, cuhk03, cuhk01, mars, or folder (your own crops)
@@ -109,8 +109,10 @@ def tsne(
     from partalign.pictures.saving import check_target, save_picture
     from partalign.pictures.theme import DARK, LIGHT
     from partalign.weights.checkpoint import load_model
+    from partalign.weights.shipped import leading_model
 
     check_target(out)
+    model, images = leading_model(images)
     choice = choose_crops(images, dataset=dataset, data=data, persons=persons, each=each, seed=seed)
     maps = read_local_maps(Embedder(load_model(model), device=device), choice.crops, pose)
     theme = DARK if dark else LIGHT
@@ -120,7 +122,6 @@ def tsne(
 
 @picture.command
 def ranks(
-    model: Path,
     *images: Path,
     out: Path,
     gallery: Path | None = None,
@@ -134,11 +135,11 @@ def ranks(
 ) -> None:
     """Draw queries with their best matches: right ones framed green with a tick, wrong ones red with a cross.
 
-    Example: partalign picture ranks model.safetensors --data ~/data --out ranks.png
+    Example: partalign picture ranks --data ~/data --out ranks.png
 
     Args:
-        model: a model file
-        images: pictures to search by, with --gallery; or, instead, --data
+        images: pictures to search by, with --gallery; or, instead, --data; a model file, or a shipped model's name, may
+            come first
         out: the picture to write (.png)
         gallery: the folder of pictures to search in
         data: the folder of a data set, of whose queries some are drawn by lot
@@ -155,8 +156,10 @@ def ranks(
     from partalign.pictures.search import choose_search
     from partalign.pictures.theme import DARK, LIGHT
     from partalign.weights.checkpoint import load_model
+    from partalign.weights.shipped import leading_model
 
     check_target(out)
+    model, images = leading_model(images)
     search = choose_search(images, gallery, dataset=dataset, data=data, queries=queries, seed=seed)
     rows = search.run(Embedder(load_model(model), device=device), top)
     save_picture(draw_ranked_list(rows, theme=DARK if dark else LIGHT), out)

@@ -7,8 +7,8 @@
 3. names like Market-1501's, `PERSON_cCAMERA[sSEQUENCE][_FRAME][_...].jpg`, where PERSON is a number.
 
 Crops named in none of these ways have no person: they can be embedded and searched. Sub-folders `train`, `query` and
-`gallery` divide the crops; without them all are gallery. Person -1 is junk and 0000 a distractor, as in Market-1501.
-Crops of a single camera can be scored too: `Split.notes` says how.
+`gallery` divide the crops; without them every crop is searched for among all others. Person -1 is junk and 0000 a
+distractor, as in Market-1501. Crops of a single camera can be scored too: `Split.notes` says how.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from partalign.crops import Crop, Split
+from partalign.crops import DISTRACTOR, JUNK, Crop, Split
 from partalign.datasets.listing import SUFFIXES, count, find_pictures, some
 from partalign.datasets.table import CSV, PARQUET, find_table, read_table
 from partalign.errors import DatasetError
@@ -44,12 +44,30 @@ def load(folder: Path) -> Split:
         part: tuple(crop for name, crop in crops.items() if name.startswith(f"{part}/")) for part in PARTS
     }
     if not any(parts.values()):
-        parts["gallery"] = tuple(crops.values())
-    elif stray := [name for name in crops if name.partition("/")[0] not in PARTS]:
+        return _undivided(tuple(crops.values()), notes)
+    if stray := [name for name in crops if name.partition("/")[0] not in PARTS]:
         notes.append(f"{count(stray, 'picture')} outside {', '.join(PARTS)} left out: {some(stray)}")
     notes += _ambiguous(crops.values()) + _training_notes(parts["train"])
     notes += _scoring_notes(parts["query"], parts["gallery"])
     return Split("folder", parts["train"], parts["query"], parts["gallery"], tuple(notes))
+
+
+def _undivided(crops: tuple[Crop, ...], notes: Sequence[str]) -> Split:
+    """Make every crop of a named person a query among all others."""
+    query = tuple(crop for crop in crops if crop.person not in (None, JUNK, DISTRACTOR))
+    several = len({crop.camera for crop in crops}) > 1 and all(crop.camera is not None for crop in crops)
+    protocol = "market1501" if several else "single-camera"
+    notes = [*notes, *_ambiguous(crops)]
+    if not query:
+        notes.append(
+            "no query and gallery folders, and no crop has a person: they can be embedded and searched, but not scored"
+        )
+    else:
+        rest = "" if several else "; cameras are unknown or one, so only a query's own picture is left out"
+        notes.append(f"no query and gallery folders: each crop is searched for among the others{rest}")
+        if unknown := sum(crop.person is None for crop in crops):
+            notes.append(f"{unknown:,} of {len(crops):,} crops have no person, so nothing can be scored")
+    return Split("folder", query=query, gallery=crops, notes=tuple(notes), protocol=protocol)
 
 
 def find_crops(places: Iterable[str | Path]) -> tuple[Crop, ...]:

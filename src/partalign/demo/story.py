@@ -17,6 +17,7 @@ from partalign.datasets.keypoints import PoseExamples
 from partalign.demo.stages import Pose, Searched
 from partalign.embedding import Embedder
 from partalign.images import Pictures, network_input, read_picture
+from partalign.model.joints import find_joints
 from partalign.model.network import build_network
 from partalign.model.parts import PartStream
 from partalign.pictures import part_maps
@@ -24,7 +25,6 @@ from partalign.pictures.curves import draw_cmc, draw_training, read_log
 from partalign.pictures.ranked_list import describe, draw_ranked_list, rank_row
 from partalign.pictures.report import ModelScores, Picture, Report
 from partalign.pictures.theme import DARK, LIGHT, SCALE
-from partalign.training.pose import decode_joints
 from partalign.weights.checkpoint import load_model, load_stream
 
 NAMES = {"baseline": "Baseline", "proposed": "Part-aligned"}
@@ -231,8 +231,9 @@ def _find_joints(pose: Pose, pictures: torch.Tensor) -> tuple[np.ndarray, np.nda
     stream = cast(PartStream, build_network(pose.settings.network).parts)
     load_stream(stream, pose.path)
     heat = stream.eval().stages(pictures)[0][-1].joints
-    sure = heat[:, :-1].amax((2, 3)) >= SURE
-    return heat.numpy(), torch.cat((decode_joints(heat), sure[..., None].float()), dim=2).numpy()
+    found = find_joints(heat.numpy())
+    found[..., 2] = found[..., 2] >= SURE
+    return heat.numpy(), found
 
 
 def _paint(maps: np.ndarray) -> list[Image.Image]:

@@ -154,6 +154,19 @@ def top_matches(
     return rows, similarities
 
 
+def similar_pairs(embeddings: Embeddings, count: int = 10) -> list[tuple[int, int, float]]:
+    """Return the `count` most similar pairs of different rows, (i, j, similarity) with i < j, best first."""
+    found: list[tuple[float, int, int]] = []
+    for first, block in score_blocks(embeddings.vectors, embeddings.vectors):
+        block[np.tri(len(block), block.shape[1], first, dtype=bool)] = -np.inf
+        flat = block.reshape(-1)
+        for place in _best(flat, min(count, flat.size)):
+            i, j = divmod(int(place), block.shape[1])
+            found.append((-float(flat[place]), first + i, j))
+        found = sorted(found)[:count]
+    return [(i, j, -negative) for negative, i, j in found]
+
+
 def _best(row: np.ndarray, count: int) -> np.ndarray:
     """Return the numbers of the `count` largest entries, best first, the lower of equal ones first; none at -inf."""
     last = np.partition(row, len(row) - count)[len(row) - count]

@@ -133,24 +133,56 @@ class GoogLeNet(nn.Module):
 
 
 class LightAppearance(nn.Module):
-    """A small stream for generated people: six 3x3 convolutions with batch normalisation, stride 8."""
+    """A small stream for generated people: six 3x3 convolutions with batch normalisation, stride 8 (dilated: 4).
 
-    def __init__(self, channels: int = 128):
+    dilation: the last stride is dropped and what follows is dilated, so that the same weights give maps twice as fine.
+    """
+
+    def __init__(self, channels: int = 128, dilation: bool = False):
         super().__init__()
+        apart = 2 if dilation else 1
         self.body = nn.Sequential(
             _block(3, 24, 2),
             _block(24, 48, 2),
             _block(48, 64),
-            _block(64, 96, 2),
-            _block(96, 96),
-            _block(96, 128),
+            _block(64, 96, 2 // apart),
+            _block(96, 96, dilation=apart),
+            _block(96, 128, dilation=apart),
         )
-        self.stride, self.channels = 8, channels
+        self.stride, self.channels = 8 // apart, channels
         self.feature, self.norm = _added_layer(128, channels, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) BGR minus mean -> (B, C, H/8, W/8)."""
+        """(B, 3, H, W) BGR minus mean -> (B, C, H/stride, W/stride)."""
         return self.norm(self.feature(self.body(x / 64)))
+
+
+class LightResidual(LightAppearance):
+    """Another small stream, of residual blocks: what holds for one architecture should hold for a second (Fig. 6b)."""
+
+    def __init__(self, channels: int = 128, dilation: bool = False):
+        super().__init__(channels, dilation)
+        apart = 2 if dilation else 1
+        self.body = nn.Sequential(
+            _block(3, 24, 2),
+            _Residual(24, 48, 2),
+            _Residual(48, 96, 2 // apart, (1, apart)),
+            _Residual(96, 128, 1, (apart, apart)),
+        )
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilations: tuple[int, int] = (1, 1)):
+        super().__init__()
+        first, second = dilations
+        # The second ReLU comes after the sum.
+        self.body = nn.Sequential(_block(inputs, outputs, stride, first), _block(outputs, outputs, 1, second)[:-1])
+        self.shortcut = _block(inputs, outputs, stride, kernel=1)[:-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.shortcut(x))
 
 
 def _added_layer(width: int, channels: int | None, affine: bool) -> tuple[nn.Module, nn.Module]:
@@ -163,7 +195,8 @@ def _added_layer(width: int, channels: int | None, affine: bool) -> tuple[nn.Mod
     return feature, nn.BatchNorm2d(channels, affine=affine)
 
 
-def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+def _block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1, kernel: int = 3) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

@@ -1,10 +1,9 @@
 """Which body part a place belongs to, from the joint maps of a pose network. Arrays only; knows no network.
 
-A joint lies where its map is highest, between cells by the Gaussian through its neighbours, and is believed in by
-c = min(1, 2 max). A body part
-is a set of bones, segments between joints, so that a shin belongs to the legs although no joint lies on it. A bone
-from i to j, r thick on either side (a share of the crop's height, by part), answers at a place that is g high and at
-distance d from the segment by how much of the place it covers:
+A joint (`joints.find_joints`) is believed in by c = min(1, 2 max), of its map. A body part is a set of bones,
+segments between joints, so that a shin belongs to the legs although no joint lies on it. A bone from i to j, r thick on
+either side (a share of the crop's height, by part), answers at a place that is g high and at distance d from the
+segment by how much of the place it covers:
 
     min(c_i, c_j) clip((r - d) / g + 1/2, 0, 1)
 
@@ -15,6 +14,8 @@ parts share m in proportion to their answers, and 1 - m is background.
 from __future__ import annotations
 
 import numpy as np
+
+from partalign.model.joints import find_joints
 
 PARTS = ("head", "torso", "arms", "legs", "feet", "background")
 """The body parts that a place is shared out among."""
@@ -47,7 +48,7 @@ def assign_places(
     `parts.OPENPOSE_JOINTS` or `parts.RCPM_JOINTS`. size: (h', w') of the places, of whatever resolution. aspect: the
     crop's width over its height. Returns (6, h', w') float64 in 0..1 that sums to 1 at every place.
     """
-    joints = _with_ends(_find_joints(np.asarray(joint_maps, np.float64)[:-1], names[:-1], aspect))
+    joints = _with_ends(_believed(joint_maps, names[:-1], aspect))
     height, width = size
     y, x = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width * aspect, indexing="ij")
     places = np.stack([x, y], axis=-1)
@@ -62,25 +63,11 @@ def assign_places(
     return np.concatenate([shares, np.maximum(0, 1 - shares.sum(axis=0, keepdims=True))])
 
 
-def _find_joints(maps: np.ndarray, names: tuple[str, ...], aspect: float) -> dict[str, np.ndarray]:
-    """(J, h, w) -> name: (x, y, how much it is believed in); both coordinates in heights of the crop."""
-    height, width = maps.shape[1:]
-    found = {}
-    for name, heat in zip(names, np.nan_to_num(maps), strict=True):
-        y, x = (int(i) for i in np.unravel_index(heat.argmax(), heat.shape))
-        row, column = y + _offset(heat[:, x], y), x + _offset(heat[y], x)
-        believed = min(1.0, max(0.0, 2 * float(heat[y, x])))
-        found[name] = np.array([(column + 0.5) / width * aspect, (row + 0.5) / height, believed])
-    return found
-
-
-def _offset(values: np.ndarray, top: int) -> float:
-    """Return how far, in steps, the middle of a Gaussian lies from its highest value, by the value's two neighbours."""
-    if not 0 < top < len(values) - 1:
-        return 0.0
-    before, here, after = np.log(np.maximum(values[top - 1 : top + 2], 1e-3 * max(values[top], 1e-12)))
-    curve = before - 2 * here + after
-    return 0.0 if curve > -1e-6 else float(np.clip((before - after) / (2 * curve), -0.5, 0.5))
+def _believed(maps: np.ndarray, names: tuple[str, ...], aspect: float) -> dict[str, np.ndarray]:
+    """(J + 1, h, w) -> name: (x, y, how much it is believed in); both coordinates in heights of the crop."""
+    found = find_joints(maps) * (aspect, 1, 2)
+    found[:, 2] = np.clip(found[:, 2], 0, 1)
+    return dict(zip(names, found, strict=True))
 
 
 def _with_ends(joints: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

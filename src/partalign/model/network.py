@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from partalign.errors import RecipeError, ShapeError
-from partalign.model.appearance import GoogLeNet, LightAppearance
+from partalign.model.appearance import GoogLeNet, LightAppearance, LightResidual
 from partalign.model.bilinear import AverageLinear, CompactBilinear, ConcatLinear, FullBilinear, StripeLinear
 from partalign.model.parts import LightParts, OpenPose, PartStream, ReducedPose
 
@@ -19,7 +19,7 @@ class NetworkSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    appearance: Literal["googlenet", "light"] = "googlenet"
+    appearance: Literal["googlenet", "light", "light-residual"] = "googlenet"
     until: Literal["4e", "5b"] = "4e"
     lrn: Literal["caffe", "released"] = "caffe"
     appearance_channels: int = Field(512, ge=1)
@@ -107,20 +107,21 @@ def _check_choices(s: NetworkSettings) -> None:
         raise RecipeError(
             'until = "5b" (stride 32) is for pooling = "average" or "stripes": use until = "4e" with parts'
         )
-    if (s.appearance == "light") != (s.parts == "light") and s.two_streams:
+    if s.appearance.startswith("light") != (s.parts == "light") and s.two_streams:
         raise RecipeError('the "light" streams have stride 8 and go together: set both appearance and parts to "light"')
 
 
 def _build_appearance(s: NetworkSettings) -> GoogLeNet | LightAppearance:
-    if s.appearance == "light":
-        return LightAppearance(s.appearance_channels)
+    if s.appearance != "googlenet":
+        light = LightAppearance if s.appearance == "light" else LightResidual
+        return light(s.appearance_channels, s.dilation)
     # The baselines pool the bare maps: their linear layer is the added one.
     return GoogLeNet(s.until, s.dilation, s.appearance_channels if s.two_streams else None, s.affine, s.lrn)
 
 
 def _build_parts(s: NetworkSettings) -> PartStream:
     if s.parts == "light":
-        return LightParts(s.maps, s.part_channels, s.nonnegative)
+        return LightParts(s.maps, s.part_channels, s.nonnegative, dilation=s.dilation)
     stream = OpenPose if s.parts == "openpose" else ReducedPose
     return stream(s.maps, s.dilation, s.part_channels, s.affine, s.nonnegative, s.part_input)
 

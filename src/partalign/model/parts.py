@@ -227,22 +227,35 @@ class ReducedPose(PartStream):
 
 
 class LightParts(PartStream):
-    """A small two-stage pose network for generated people: batch normalisation everywhere, stride 8."""
+    """A small two-stage pose network for generated people: batch normalisation everywhere, stride 8 (dilated: 4).
+
+    dilation: the last stride is dropped and what follows is dilated, so that the same weights give maps twice as fine.
+    """
 
     joint_names = OPENPOSE_JOINTS
 
-    def __init__(self, maps: Maps = "all", channels: int = 32, nonnegative: bool = False, width: int = 64):
+    def __init__(
+        self,
+        maps: Maps = "all",
+        channels: int = 32,
+        nonnegative: bool = False,
+        width: int = 64,
+        dilation: bool = False,
+    ):
         super().__init__()
         self.widths = {"limbs": 38, "joints": 19, "internal": width}
+        d = 2 if dilation else 1
         self.body = nn.Sequential(
-            _block(3, 24, 3, 2), _block(24, 48, 3, 2), _block(48, width, 3, 2), _block(width, width, 3)
+            _block(3, 24, 3, 2), _block(24, 48, 3, 2), _block(48, width, 3, 2 // d), _block(width, width, 3, 1, d)
         )
-        self.stage1 = nn.Sequential(_block(width, width, 3), _conv(width, 57, 1))
-        self.stage2 = nn.Sequential(_block(width + 57, width, 5), _block(width, width, 5), _conv(width, 57, 1))
+        self.stage1 = nn.Sequential(_block(width, width, 3, 1, d), _conv(width, 57, 1))
+        self.stage2 = nn.Sequential(
+            _block(width + 57, width, 5, 1, d), _block(width, width, 5, 1, d), _conv(width, 57, 1)
+        )
         with torch.no_grad():
             for stage in (self.stage1, self.stage2):
                 stage[-1].weight.mul_(0.05)  # type: ignore[operator]  # most of a pose map is 0: start near that
-        self.stride = 8
+        self.stride = 8 // d
         self._add_head(maps, False, channels, True, nonnegative, "openpose")
 
     def stages(self, x: Tensor) -> tuple[list[PoseMaps], Tensor]:  # noqa: D102
@@ -267,7 +280,8 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int
     return convolution
 
 
-def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+def _block(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))

@@ -18,6 +18,7 @@ from partalign import progress
 from partalign.datasets.keypoints import LIMBS, MIRROR, PoseExamples
 from partalign.errors import RecipeError, TrainingError
 from partalign.images import Pictures, network_input
+from partalign.model.joints import find_joints
 from partalign.model.network import build_network
 from partalign.model.parts import PartStream, PoseMaps
 from partalign.training.optimizer import optimizer_state, rate_share, restore_optimizer, set_rates
@@ -84,21 +85,6 @@ def pose_loss(stages: list[PoseMaps], joints: Tensor, sigma: float, half_width: 
         limbs, limb_mask = limb_targets(joints, (height, width), half_width)
         total += sum(_masked_error(stage.limbs, limbs, limb_mask) for stage in stages)  # type: ignore[arg-type]
     return total  # type: ignore[return-value]
-
-
-def decode_joints(heat: Tensor) -> Tensor:
-    """(B, J + 1, h, w) joint maps with background -> (B, J, 2): x, y as fractions, the centroid around each maximum."""
-    heat = heat[:, :-1]
-    batch, joints, height, width = heat.shape
-    best = heat.flatten(2).argmax(2)
-    y, x = best // width, best % width
-    padded = nn.functional.pad(heat.clamp(min=0), (1, 1, 1, 1))
-    around = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(2, 3).flatten(3)
-    around = around.gather(2, best[..., None, None].expand(-1, -1, 1, 9)).view(batch, joints, 3, 3)
-    total = around.sum((2, 3)).clamp(min=1e-6)
-    step = torch.tensor([-1.0, 0.0, 1.0], device=heat.device)
-    dx, dy = (around.sum(2) * step).sum(2) / total, (around.sum(3) * step).sum(2) / total
-    return torch.stack(((x + dx + 0.5) / width, (y + dy + 0.5) / height), dim=2)
 
 
 def pck(found: Tensor, true: Tensor, size: tuple[int, int], share: float = 0.1) -> tuple[float, np.ndarray]:
@@ -176,7 +162,7 @@ class PoseTrainer:
             rows = self.held_out[start : start + 64]
             pictures, joints = self._batch(rows, np.zeros(len(rows), bool))
             heat = self.stream.stages(pictures)[0][-1].joints
-            found.append(decode_joints(heat))
+            found.append(torch.from_numpy(find_joints(heat.cpu().numpy())[..., :2]).to(joints))
             true.append(_for_stream(joints, heat))
         self.stream.train()
         return pck(torch.cat(found), torch.cat(true), self.size)

@@ -27,6 +27,7 @@ from partalign.weights.caffe import googlenet_tensors, read_caffemodel
 from partalign.weights.formats import in_one_line, kind_of_file, sha256_of_file
 from partalign.weights.official import official_settings, read_official
 from partalign.weights.openpose import read_openpose
+from partalign.weights.shipped import find_model
 
 FORMAT = 1
 Kind = Literal["caffe", "openpose", "official"]
@@ -125,10 +126,14 @@ def load_stream(stream: nn.Module, path: Path) -> None:
     load_strictly(stream, tensors, source=path, may_lack=_ADDED, may_add=("inception_5a.", "inception_5b."))
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> PartAlignedNetwork:
-    """Rebuild a network from its file, in evaluation mode. Raises WeightsError."""
+def load_model(model: str | Path | None = None, device: torch.device | str = "cpu") -> PartAlignedNetwork:
+    """Build a trained network, in evaluation mode: of a file, a shipped model's name, or None for the default one.
+
+    Raises WeightsError.
+    """
+    path = find_model(model)
     tensors, description = read_checkpoint(path)
-    settings = _settings(Path(path), description)
+    settings = _settings(path, description)
     if _values_of_widest_layer(settings) > _SMALL + sum(tensor.numel() for tensor in tensors.values()):
         raise WeightsError(f"{path}: describes a larger network than it holds: copy the file again")
     try:
