@@ -15,6 +15,11 @@ T = TypeVar("T")
 console = Console(stderr=True)
 
 
+def say(line: str) -> None:
+    """Print one line, above a progress bar if there is one."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def bar(description: str, total: int, *, completed: int = 0):
     """Yield a function `advance(steps=1, note="")` that moves a progress bar of `total` steps.

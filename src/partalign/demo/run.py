@@ -16,7 +16,6 @@ from partalign.demo.stages import (
     Size,
     make_people,
     make_world,
-    say,
     search,
     show_example,
     train_network,
@@ -27,6 +26,7 @@ from partalign.errors import SaveError
 from partalign.files import atomic_file
 from partalign.pictures.report import write_report
 from partalign.pictures.theme import missing_extra
+from partalign.progress import say
 from partalign.training.run import headline
 from partalign.training.settings import shipped_recipes
 

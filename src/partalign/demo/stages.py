@@ -5,25 +5,22 @@ Says on standard error what it does. Knows recipes by name, and nothing of the r
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from partalign import progress
 from partalign.crops import Embeddings, Split
 from partalign.datasets.generated import World
 from partalign.datasets.keypoints import load_examples
 from partalign.embedding import Embedder
 from partalign.evaluation.evaluate import score, top_matches
 from partalign.evaluation.scores import Scores
-from partalign.training.pose import pretrain_parts
+from partalign.progress import say
+from partalign.training.once import pretrain_once, train_once
 from partalign.training.settings import PoseSettings, TrainSettings, read_recipe
-from partalign.training.trainer import train
-from partalign.weights.checkpoint import load_model, read_checkpoint
+from partalign.weights.checkpoint import load_model
 
 RECIPES = ("light-pose", "light-baseline", "light-proposed")
 
@@ -101,12 +98,7 @@ def train_pose(people: Path, folder: Path, seed: int, size: Size) -> Pose:
     """Train the part stream as a pose network on the training persons' joints."""
     settings = read_recipe("light-pose", PoseSettings, (*size.pose, f"seed={seed}"))
     say(f"Part stream: {settings.epochs} passes over the joints of the training persons")
-    path = folder / "parts.safetensors"
-    results = _finished(path, settings)
-    if results is None:
-        began = time.perf_counter()
-        path, results = pretrain_parts(settings, load_examples(people / "keypoints.csv", people), folder, resume=True)
-        say(f"  {time.perf_counter() - began:.0f} s")
+    path, results = pretrain_once(settings, lambda: load_examples(people / "keypoints.csv", people), folder)
     say(f"  finds {results['pck']:.1%} of the joints of held-out persons (PCK@0.1 of body height)")
     return Pose(folder, path, settings, results["pck"])
 
@@ -116,12 +108,7 @@ def train_network(name: str, split: Split, folder: Path, pose: Pose | None, seed
     changes = (*size.training, f"seed={seed}", *([f"weights.parts={pose.path}"] if pose else ()))
     settings = read_recipe(f"light-{name}", TrainSettings, changes)
     say(f"{settings.title}: {settings.schedule.iterations} iterations of {settings.batch.size} pictures")
-    path = folder / "model.safetensors"
-    results = _finished(path, settings)
-    if results is None:
-        began = time.perf_counter()
-        train(settings, split, folder, resume=True)
-        say(f"  {time.perf_counter() - began:.0f} s")
+    path, _ = train_once(settings, split, folder)
     return Trained(name, folder, path, settings)
 
 
@@ -140,19 +127,3 @@ def show_example(searched: Searched) -> None:
         crop = searched.gallery.crops[row]
         verdict = "right" if crop.person == query.person else "wrong"
         say(f"  {place}  {crop.path.name}  similarity {similarity:.3f}  {verdict}")
-
-
-def say(line: str) -> None:
-    """Print one line, above a progress bar if there is one."""
-    progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _finished(path: Path, settings: PoseSettings | TrainSettings) -> dict[str, Any] | None:
-    """Return the results in a finished run's file; None where it is missing or of other settings."""
-    if not path.is_file():
-        return None
-    _, description = read_checkpoint(path)
-    if description.get("trained") != settings.model_dump(mode="json"):
-        return None
-    say("  finished before")
-    return description["results"]

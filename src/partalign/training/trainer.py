@@ -6,7 +6,7 @@ Batches, augmentation and rates are functions of the iteration, so a checkpoint 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,6 +39,9 @@ from partalign.weights.checkpoint import load_stream, load_strictly, read_checkp
 
 ADDED_LAYERS = ("feature.", "norm.")
 COLLAPSED_SIMILARITY = 0.9999
+
+Prepare = Callable[[TrainSettings], PartAlignedNetwork]
+"""Builds the network that training starts from; `prepare_network`, or an experiment's own."""
 
 
 class IdentityHead(nn.Module):
@@ -75,11 +78,17 @@ class Trainer:
     """A network, its optimiser and its data. `step(i)` makes iteration i; nothing else depends on time or order."""
 
     def __init__(
-        self, settings: TrainSettings, crops: Sequence[Crop], device: str = "cpu", on_error: OnError = "refuse"
+        self,
+        settings: TrainSettings,
+        crops: Sequence[Crop],
+        device: str = "cpu",
+        on_error: OnError = "refuse",
+        prepare: Prepare | None = None,
     ):
         self.settings, self.device = settings, torch.device(device)
         torch.manual_seed(settings.seed)
-        self.network = prepare_network(settings).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = (prepare or prepare_network)(settings)
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pictures = Pictures(crops, self.network.input_size, on_error=on_error)
         # A damaged crop is met now, not hours later.
         self.rows = self.pictures.readable
@@ -233,15 +242,17 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     on_error: OnError = "refuse",
+    prepare: Prepare = prepare_network,
 ) -> tuple[Path, Scores | None]:
     """Train on `split.train`, writing checkpoints, a log and at the end `model.safetensors` into `out`.
 
     on_error: whether a crop that cannot be read stops the work ("refuse") or is named and left out ("skip").
+    prepare: builds the network and loads what it starts from, once the random generator is seeded.
     Returns the model's path and its scores on the split's query and gallery (None where there are none).
     Raises TrainingError, PictureError, WeightsError, SaveError; what was saved before stays.
     """
     run = Run(out, settings, resume=resume)
-    trainer = Trainer(settings, split.train, device, on_error)
+    trainer = Trainer(settings, split.train, device, on_error, prepare)
     first = run.restore(trainer)
     total = settings.schedule.iterations
     with progress.bar("training", total, completed=first) as advance, run:

@@ -1,0 +1,128 @@
+"""Where studies are made: generated people, a world for each seed, or a data set, one training for each seed.
+
+A ground turns a variant and a seed into settings, pictures and weights to start from. It keeps what it makes in one
+folder, for all studies: `people-0`, `pose-0`, and the runs `baseline-0`, `trained-2` ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from partalign.crops import Split
+from partalign.datasets import load_dataset
+from partalign.datasets.generated import World
+from partalign.datasets.keypoints import load_examples
+from partalign.progress import say
+from partalign.studies.claims import PEOPLE, Variant
+from partalign.training.once import pretrain_once
+from partalign.training.settings import PoseSettings, TrainSettings, read_recipe
+
+_SMALL = ("network.height=64", "network.width=32")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a study on generated people is; the last two are changes to recipes, as with `--set`."""
+
+    persons: int = 240
+    train_fraction: float = 2 / 3
+    crops_per_person: int = 10
+    pose: tuple[str, ...] = (*_SMALL, "epochs=30", "save_every=500")
+    training: tuple[str, ...] = (*_SMALL, "schedule.iterations=120", "save_every=500", "evaluate_every=0")
+
+
+class GeneratedPeople:
+    """Worlds of generated people; of each seed another world, other weights to start from, another pose network."""
+
+    name, each = "generated people", "world"
+
+    def __init__(self, out: Path, changes: Sequence[str] = (), size: Size | None = None):
+        # Runs remember the file that their weights came from: a full path serves from any folder.
+        self.out, self.changes, self.size = Path(out).resolve(), tuple(changes), size or Size()
+        self.pck: dict[str, float] = {}
+        self.split = cache(self._split)
+
+    def lacks(self, variant: Variant) -> str | None:  # noqa: ARG002
+        """Say why a variant cannot be made here; None where it can."""
+        return None
+
+    def settings(self, variant: Variant, seed: int, *, make: bool = True) -> TrainSettings:
+        """Return the variant's settings; makes what they start from, where it is missing and `make` says so."""
+        changes = [*self.size.training, *variant.changes, *self.changes, f"seed={seed}"]
+        if variant.pose is not None:
+            changes.append(f"weights.parts={self._pose(variant.pose, seed, make)}")
+        return _named(read_recipe(f"light-{variant.network}", TrainSettings, changes), variant)
+
+    def _split(self, people: str, seed: int) -> Split:
+        s = self.size
+        world = World(
+            seed=seed,
+            persons=s.persons,
+            crops_per_person=s.crops_per_person,
+            height=64,
+            width=32,
+            **PEOPLE[people],  # type: ignore[arg-type]
+        )
+        return world.write(self._folder("people", people, seed), train_fraction=s.train_fraction)
+
+    def _pose(self, people: str, seed: int, make: bool) -> Path:
+        """Pre-train the part stream on one kind of people, unless that was done; returns the file."""
+        folder, path = self._folder("people", people, seed), self._folder("pose", people, seed)
+        if make:
+            self.split(people, seed)
+            settings = read_recipe("light-pose", PoseSettings, (*self.size.pose, f"seed={seed}"))
+            if path.name not in self.pck:
+                say(f"{path.name}: {settings.epochs} passes over the joints of training persons")
+                results = pretrain_once(settings, lambda: load_examples(folder / "keypoints.csv", folder), path)[1]
+                self.pck[path.name] = results["pck"]
+        return path / "parts.safetensors"
+
+    def _folder(self, what: str, people: str, seed: int) -> Path:
+        return self.out / "-".join(filter(None, (what, people, str(seed))))
+
+
+class RealPeople:
+    """A data set of the user's; of each seed other weights to start from. Recipes are the `short-` ones.
+
+    changes: to all variants, such as the files of weights. Raises RecipeError for unknown ones, and as `load_dataset`.
+    """
+
+    each = "seed"
+
+    def __init__(self, out: Path, data: Path, dataset: str = "market1501", changes: Sequence[str] = ()):
+        self.out, self.data, self.dataset = Path(out), Path(data), dataset
+        self.changes = (*([] if dataset == "market1501" else [f"dataset={dataset}"]), *changes)
+        self.name = dataset
+        self.pck: dict[str, float] = {}
+        self._all = cache(lambda: load_dataset(dataset, self.data))
+
+    def lacks(self, variant: Variant) -> str | None:
+        """Say why a variant cannot be made here; None where it can."""
+        if variant.generated:
+            return "it needs generated people"
+        settings = self.settings(variant, 0)
+        if settings.network.maps == "limbs" and settings.network.parts == "rcpm":
+            return "R-CPM has no limb maps; with OpenPose's weights, set network.parts=openpose and weights.parts"
+        return None
+
+    def split(self, people: str, seed: int) -> Split:  # noqa: ARG002
+        """Read the data set."""
+        return self._all()
+
+    def settings(self, variant: Variant, seed: int, *, make: bool = True) -> TrainSettings:  # noqa: ARG002
+        """Return the variant's settings."""
+        recipe = "short-baseline" if variant.network == "baseline" else "short-trained"
+        without = ["weights.parts="] if recipe == "short-trained" and variant.pose is None else []
+        changes = [*self.changes, *without, *variant.changes, f"seed={seed}"]
+        return _named(read_recipe(recipe, TrainSettings, changes), variant)
+
+
+Ground = GeneratedPeople | RealPeople
+
+
+def _named(settings: TrainSettings, variant: Variant) -> TrainSettings:
+    freeze = (*settings.freeze, "parts") if variant.frozen else settings.freeze
+    return settings.model_copy(update={"title": f"Study: {variant.label}", "freeze": freeze})
