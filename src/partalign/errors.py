@@ -16,6 +16,10 @@ class PictureError(PartAlignError):
     """A picture cannot be read: truncated, not a picture, too large, empty."""
 
 
+class VideoError(PartAlignError):
+    """A video, a folder of frames or a file of boxes cannot be read, or nobody was found."""
+
+
 class AnnotationError(PartAlignError):
     """A key-point file cannot be read, or does not match the crops."""
 

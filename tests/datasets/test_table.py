@@ -1,6 +1,7 @@
 import csv
 import datetime
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from partalign.crops import Crop
-from partalign.datasets.table import COLUMNS, find_table, read_table
+from partalign.datasets.table import COLUMNS, find_table, read_table, write_table
 from partalign.errors import DatasetError, MissingExtraError
 
 
@@ -178,10 +179,38 @@ def test_both_forms_hold_the_same(tmp_path_factory, records):
     make(root, *(row[0] for row in rows))
     with (root / "crops.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([COLUMNS, *(["" if cell is None else cell for cell in row] for row in rows)])
+        writer.writerows([COLUMNS[:5], *(["" if cell is None else cell for cell in row] for row in rows)])
     types = [pyarrow.string()] * 4 + [pyarrow.float64()]
-    columns = zip(COLUMNS, zip(*rows, strict=True), types, strict=True)
+    columns = zip(COLUMNS[:5], zip(*rows, strict=True), types, strict=True)
     write_parquet(root, {name: pyarrow.array(cells, kind) for name, cells, kind in columns})
     expected = {row[0]: Crop(root / row[0], *row[1:]) for row in rows}
     assert read_table(root / "crops.csv") == expected
     assert read_table(root / "crops.parquet") == expected
+
+
+@given(
+    st.lists(
+        st.builds(
+            Crop,
+            path=st.just(Path()),
+            camera=st.none() | st.text("aé,;\"' \n漢", min_size=1).filter(lambda text: text == text.strip()),
+            tracklet=st.none() | st.just("lobby-0001"),
+            time=st.none() | st.floats(0, 2e9),
+            box=st.none() | st.tuples(*[st.floats(-1e4, 1e4)] * 4),
+        ),
+        min_size=1,
+    )
+)
+def test_what_is_written_is_read_again(tmp_path_factory, crops):
+    root = tmp_path_factory.mktemp("written")
+    crops = [replace(crop, path=root / f"a b/é{number}.jpg") for number, crop in enumerate(crops)]
+    make(root, *(f"a b/{crop.path.name}" for crop in crops))
+    assert list(read_table(write_table(root, crops)).values()) == crops
+
+
+@pytest.mark.parametrize("row", ["a.jpg,1,2,x,4", "a.jpg,1,2,3,inf"])
+def test_a_box_that_is_no_numbers_is_refused_with_its_line(tmp_path, row):
+    make(tmp_path, "a.jpg")
+    (tmp_path / "crops.csv").write_text(f"path,left,top,width,height\n{row}\n")
+    with pytest.raises(DatasetError, match=r"line 2: expected `(width|height)` in pixels"):
+        read_table(tmp_path / "crops.csv")

@@ -1,24 +1,29 @@
 """The table that says who is on which crop of one's own folder: `crops.csv` (UTF-8) or `crops.parquet`.
 
-Columns: `path` (relative to the folder) and, as far as known, `person`, `camera`, `tracklet`, `time` (seconds). An
-empty cell is unknown, in Parquet a null or NaN too. Numbers are read as text: a person 7 in a column of integers, or
-7.0 as pandas writes integers beside nulls, is "7".
+Columns: `path` (relative to the folder) and, as far as known, `person`, `camera`, `tracklet`, `time` (seconds) and
+`left`, `top`, `width`, `height` (the box in the source frame, pixels). An empty cell is unknown, in Parquet a null or
+NaN too. Numbers are read as text: a person 7 in a column of integers, or 7.0 as pandas writes integers beside nulls, is
+"7".
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from partalign.crops import Crop
 from partalign.datasets.listing import count, some
 from partalign.errors import DatasetError, MissingExtraError
+from partalign.files import atomic_file
 
 CSV, PARQUET = "crops.csv", "crops.parquet"
-COLUMNS = ("path", "person", "camera", "tracklet", "time")
+BOX = ("left", "top", "width", "height")
+COLUMNS = ("path", "person", "camera", "tracklet", "time", *BOX)
 
 Cells = dict[str, str | None]
 
@@ -48,6 +53,19 @@ def read_table(table: Path) -> dict[str, Crop]:
     if lost := [name for name, crop in crops.items() if not os.path.isfile(crop.path)]:  # noqa: PTH113
         raise DatasetError(f"{table}: {count(lost, 'listed file')} missing: {some(lost)}; correct `path`")
     return crops
+
+
+def write_table(folder: Path, crops: Iterable[Crop]) -> Path:
+    """Write `crops.csv` of crops that lie in the folder, atomically; returns its path. Raises SaveError."""
+    with atomic_file(folder / CSV) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for crop in crops:
+            name = crop.path.relative_to(folder).as_posix()
+            rows.writerow((name, crop.person, crop.camera, crop.tracklet, crop.time, *(crop.box or (None,) * len(BOX))))
+        text.detach()
+    return folder / CSV
 
 
 def _csv_rows(table: Path) -> Iterator[tuple[str, Cells]]:
@@ -107,12 +125,21 @@ def _crop(table: Path, cells: Cells, place: str) -> tuple[str, Crop]:
     name = PurePosixPath((cells["path"] or "").replace("\\", "/"))
     if not name.name or name.is_absolute() or ".." in name.parts:
         raise DatasetError(f"{place}: expected a path inside {table.parent}, found {str(name)!r}; move the crop there")
-    time = cells.get("time")
+    numbers = {column: _number(cells.get(column), column, place) for column in ("time", *BOX)}
+    left, top, width, height = (numbers[column] for column in BOX)
+    box = None
+    if left is not None and top is not None and width is not None and height is not None:
+        box = (left, top, width, height)
+    crop = Crop(table.parent / name, cells.get("person"), cells.get("camera"), cells.get("tracklet"))
+    return str(name), replace(crop, time=numbers["time"], box=box)
+
+
+def _number(text: str | None, column: str, place: str) -> float | None:
     try:
-        seconds = None if time is None else float(time)
+        number = None if text is None else float(text)
     except ValueError:
-        seconds = math.nan
-    if seconds is not None and not math.isfinite(seconds):
-        raise DatasetError(f"{place}: expected `time` in seconds, found {time!r}; correct or clear it")
-    crop = Crop(table.parent / name, cells.get("person"), cells.get("camera"), cells.get("tracklet"), seconds)
-    return str(name), crop
+        number = math.nan
+    if number is not None and not math.isfinite(number):
+        unit = "seconds" if column == "time" else "pixels"
+        raise DatasetError(f"{place}: expected `{column}` in {unit}, found {text!r}; correct or clear it")
+    return number
