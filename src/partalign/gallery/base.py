@@ -16,7 +16,6 @@ import numpy as np
 from partalign.errors import GalleryError
 from partalign.gallery.records import (
     CHANGEABLE,
-    FIRST_DATE,
     Added,
     Filter,
     Info,
@@ -48,6 +47,7 @@ class Gallery(ABC):
 
     url: str
     model: ModelName
+    _given: ModelName | None
 
     @abstractmethod
     def add(
@@ -118,9 +118,26 @@ class Gallery(ABC):
     def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:
         """Return for each query (Q, D) of unit length the best `count` records that pass."""
 
-    @abstractmethod
-    def _require_model(self) -> None:
-        """Raise GalleryError unless the gallery was opened with a model."""
+    def build_index(self, queries: int = 100, count: int = 10) -> float:  # noqa: ARG002 - for those that have one
+        """Build an approximate index, used where a search says `exact=False`; returns its `recall`."""
+        raise GalleryError(f"{self.url}: searches exactly and needs no index; a gallery on a server can have one")
+
+    def drop_index(self) -> None:  # noqa: B027 - nothing to do where there is none
+        """Remove the approximate index."""
+
+    def recall(self, queries: int = 100, count: int = 10) -> float:
+        """Return the share of the exact best `count` records that an approximate search finds.
+
+        Measured with so many records of the gallery as queries, drawn by lot with a fixed seed, without themselves.
+        """
+        every = [record.id for record in self.records()]
+        drawn = np.random.default_rng(0).permutation(len(every))[:queries]
+        if not len(drawn):
+            return 1.0
+        vectors = self.vectors([every[i] for i in drawn])
+        best, found = (self._rank(vectors, EVERYTHING, count + 1, exact) for exact in (True, False))
+        pairs = [(set(a[0]), set(b[0])) for a, b in zip(best, found, strict=True)]
+        return float(np.mean([(len(a & b) - 1) / max(len(a) - 1, 1) for a, b in pairs]))
 
     def search(
         self,
@@ -146,6 +163,8 @@ class Gallery(ABC):
         """
         self._require_model()
         queries = self._unit(np.atleast_2d(np.asarray(vectors)))
+        if not len(queries):
+            raise GalleryError(f"{self.url}: expected a descriptor to search by, found none")
         return self._search(queries, where, limit, offset, combine, group, rerank, rerank_top, probability, exact)
 
     def search_many(
@@ -199,17 +218,13 @@ class Gallery(ABC):
             raise GalleryError("expected either a person or an age to forget: give one of them")
         if person is not None:
             return self.remove(Filter(persons=(person,)), who=who, action="forget a person")
-        dated = self.remove(Filter(since=FIRST_DATE, until=before), who=who, action="forget by age")
-        undated = Filter(added_until=before)
-        old = [r.id for r in self.records(undated) if r.time is None or r.time < FIRST_DATE]
-        return dated + (self.remove(Filter(ids=tuple(old)), who=who, action="forget by age") if old else 0)
+        return self.remove(Filter(older_than=before), who=who, action="forget by age")
 
     def pages(self, where: Filter = EVERYTHING, size: int = 1000) -> Iterator[list[Record]]:
         """Yield all records that pass, `size` at a time."""
-        offset = 0
-        while page := self.records(where, limit=size, offset=offset):
+        while page := self.records(where, limit=size):
             yield page
-            offset += len(page)
+            where = replace(where, after=page[-1].id)
 
     def __enter__(self):
         return self
@@ -278,6 +293,24 @@ class Gallery(ABC):
         order = np.argsort(-np.asarray(scores), kind="stable")
         return [head[i] for i in order] + hits[top:]
 
+    def _require_model(self) -> None:
+        """Raise GalleryError unless the gallery was opened with a model."""
+        if self._given is None:
+            raise GalleryError(
+                f"{self.url}: expected to know which model made the descriptors: open it with model=ModelName(...)"
+            )
+
+    def _check_model(self, model: ModelName | None) -> None:
+        if model is not None and model != self.model:
+            raise GalleryError(
+                f"{self.url}: expected descriptors of {self.model}, found {model}: descriptors of different models "
+                "cannot be compared; use that model, or embed the pictures again into a new gallery"
+            )
+
+    def _require_known(self, ids: Sequence[str], found: Mapping[str, object]) -> None:
+        if unknown := [name for name in ids if name not in found]:
+            raise GalleryError(f"{self.url}: expected ids of the gallery, found {unknown[0]!r:.80}")
+
     def _known(self, ids: Iterable[str]) -> dict[str, Record]:
         return {record.id: record for record in self.records(Filter(ids=tuple(ids)))}
 
@@ -299,6 +332,8 @@ class Gallery(ABC):
                 f"{self.url}: {len(bad)} of {len(vectors)} descriptors are zero or not finite, the first is row "
                 f"{bad[0]}: embed that picture again or leave it out"
             )
+        # One that is of unit length already stays bit by bit what it is.
+        lengths[np.abs(lengths - 1) < 1e-6] = 1
         return (wide / lengths[:, None]).astype(np.float32)
 
 
@@ -308,6 +343,13 @@ def check_changes(changes: Mapping[str, Any]) -> None:
         found = ", ".join(sorted(set(changes) - set(CHANGEABLE))) or "none"
         raise GalleryError(f"expected changes of {', '.join(CHANGEABLE)}, found {found}")
     Record("x", **dict(changes))
+
+
+def check_field(name: str) -> str:
+    """Return the name of a field that `Gallery.values` counts. Raises GalleryError for another."""
+    if name not in ("person", "camera", "tracklet", "source", "tags"):
+        raise GalleryError(f"expected person, camera, tracklet, source or tags, found {name!r:.80}")
+    return name
 
 
 def _best_of_any(hits: Sequence[Hits], count: int) -> list[tuple[str, float]]:

@@ -20,12 +20,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from partalign.errors import GalleryError
-from partalign.gallery.base import EVERYTHING, Gallery, Hits, check_changes, check_thumbnails
+from partalign.gallery.base import EVERYTHING, Gallery, Hits, check_changes, check_field, check_thumbnails
 from partalign.gallery.database import NAME, Database
 from partalign.gallery.matrix import map_rows, sync_folder, wipe_rows, write_rows
 from partalign.gallery.ranking import best_rows
 from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record
 from partalign.gallery.sql import SQLITE, condition
+from partalign.gallery.upkeep import pack, problems
 
 _FIELDS = "id, person, camera, time, source, tracklet, tags, box, added"
 
@@ -55,11 +56,7 @@ class EmbeddedGallery(Gallery):
             if not self._database.format():
                 self._create(model if create else None)
             self.model = self._stored_model()
-            if model is not None and model != self.model:
-                raise GalleryError(
-                    f"{folder}: expected descriptors of {self.model}, found {model}: descriptors of different models "
-                    "cannot be compared; use that model, or embed the pictures again into a new gallery"
-                )
+            self._check_model(model)
             self._matrix = np.empty((0, self.model.dimension), np.float32)
             self._mapped = _State(-1, 0)
             self._map()
@@ -145,8 +142,7 @@ class EmbeddedGallery(Gallery):
         """See `Gallery.vectors`."""
         with self._database.reading():
             matrix, slots = self._map(), self._slots(ids)
-            if unknown := [name for name in ids if name not in slots]:
-                raise GalleryError(f"{self.url}: expected ids of the gallery, found {unknown[0]!r:.80}")
+            self._require_known(ids, slots)
             return matrix[[slots[name] for name in ids]].reshape(-1, self.model.dimension)
 
     def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
@@ -156,9 +152,7 @@ class EmbeddedGallery(Gallery):
 
     def values(self, name: Literal["person", "camera", "tracklet", "source", "tags"]) -> dict[str, int]:
         """See `Gallery.values`."""
-        if name not in ("person", "camera", "tracklet", "source", "tags"):
-            raise GalleryError(f"expected person, camera, tracklet, source or tags, found {name!r:.80}")
-        found = self._database.execute(f"SELECT {name}, COUNT(*) FROM crops GROUP BY {name}")  # noqa: S608
+        found = self._database.execute(f"SELECT {check_field(name)}, COUNT(*) FROM crops GROUP BY {name}")  # noqa: S608
         counts: dict[str, int] = {}
         for value, number in found:
             for item in value.split("\n") if name == "tags" else [value]:
@@ -190,17 +184,26 @@ class EmbeddedGallery(Gallery):
 
     def verify(self) -> list[str]:
         """See `Gallery.verify`."""
-        return []
+        with self._database.reading():
+            state = self._state()
+            return problems(self._database, self._file(state.generation), state.rows, self.model.dimension)
 
     def compact(self) -> int:
         """See `Gallery.compact`."""
-        return 0
+        before = self._bytes()
+        with self._changing() as state:
+            pack(self._database, self._file(state.generation), self._file(state.generation + 1), self.model.dimension)
+            sync_folder(self.folder)
+        self._wipe()
+        self._database.execute("VACUUM")
+        self._database.forget_journal()
+        return before - self._bytes()
 
     def close(self) -> None:
         """See `Gallery.close`."""
         self._database.close()
 
-    def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:
+    def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:  # noqa: ARG002
         while True:
             with self._database.reading():
                 matrix, mask = self._map(), self._mask(where)
@@ -213,12 +216,6 @@ class EmbeddedGallery(Gallery):
                 names = dict(self._database.execute(statement, (json.dumps(slots),)))
             if unchanged:
                 return [_hits(rows, scores, names, count) for rows, scores in found]
-
-    def _require_model(self) -> None:
-        if self._given is None:
-            raise GalleryError(
-                f"{self.url}: expected to know which model made the descriptors: open it with model=ModelName(...)"
-            )
 
     def _make_folder(self) -> None:
         try:
@@ -293,8 +290,14 @@ class EmbeddedGallery(Gallery):
             ) from None
 
     def _wipe(self) -> None:
-        """Overwrite descriptors that belong to nobody any more; what a crash leaves is wiped by the next change."""
+        """Overwrite descriptors that belong to nobody any more, and remove files of older generations.
+
+        A crash before that changes no answer, and the next change makes up for it.
+        """
         with self._changing() as state:
+            for path in self.folder.glob("vectors-*.f32"):
+                if path != self._file(state.generation):
+                    path.unlink(missing_ok=True)
             slots = [slot for (slot,) in self._database.execute("SELECT slot FROM free WHERE NOT wiped")]
             if slots:
                 wipe_rows(self._file(state.generation), slots, self.model.dimension)

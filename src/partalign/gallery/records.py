@@ -109,10 +109,11 @@ CHANGEABLE = ("person", "camera", "time", "source", "tracklet", "tags")
 class Filter:
     """Which records are meant: those that meet every condition given; by default all.
 
-    cameras, not_cameras, persons, tracklets, sources, ids, not_ids: any of these (or none of them). A record of unknown
+    cameras, not_cameras, persons, tracklets, sources, ids, not_ids: any of these (or none of them); a record of unknown
     camera passes `not_cameras`. since, until: since <= time <= until; a record without a time does not pass.
-    added_since, added_until: the same of when it entered the gallery. tags: it has all of them. labelled: whether it
-    has a person.
+    added_since, added_until: the same of when it entered the gallery. older_than: its time, if that is a date, else
+    when it was added, is before. tags: it has all of them. labelled: whether it has a person. after: its id sorts
+    behind.
     """
 
     cameras: tuple[str, ...] | None = None
@@ -127,14 +128,18 @@ class Filter:
     not_ids: tuple[str, ...] = ()
     added_since: float | None = None
     added_until: float | None = None
+    older_than: float | None = None
     labelled: bool | None = None
+    after: str | None = None
 
     def __post_init__(self):
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "labelled":
                 good = value is None or isinstance(value, bool)
-            elif f.name.endswith(("since", "until")):
+            elif f.name == "after":
+                good = value is None or isinstance(value, str)
+            elif f.name.endswith(("since", "until", "than")):
                 good = value is None or (_is_number(value) and not math.isnan(value))
             else:  # a single text would be taken apart into its letters
                 good = (value is None and f.default is None) or (

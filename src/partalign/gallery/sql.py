@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from partalign.gallery.records import Filter
+from partalign.gallery.records import FIRST_DATE, Filter
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,13 @@ SQLITE = Dialect("{} IN (SELECT value FROM json_each(?))", json.dumps, "instr(ta
 POSTGRES = Dialect("{} = ANY(?)", list, "tags @> ARRAY[?]::text[]", str)
 
 _LISTS = {"cameras": "camera", "persons": "person", "tracklets": "tracklet", "sources": "source", "ids": "id"}
-_RANGES = {"since": "time >= ?", "until": "time <= ?", "added_since": "added >= ?", "added_until": "added <= ?"}
+_RANGES = {
+    "since": "time >= ?",
+    "until": "time <= ?",
+    "added_since": "added >= ?",
+    "added_until": "added <= ?",
+    "older_than": f"CASE WHEN time >= {FIRST_DATE} THEN time ELSE added END < ?",
+}
 
 
 def condition(where: Filter, dialect: Dialect) -> tuple[str, list[Any]]:
@@ -47,6 +53,8 @@ def condition(where: Filter, dialect: Dialect) -> tuple[str, list[Any]]:
             require(text, float(limit))
     for tag in where.tags:
         require(dialect.has_tag, dialect.tag(tag))
+    if where.after is not None:
+        require("id > ?", where.after)
     if where.labelled is not None:
         parts.append(f"person IS {'NOT ' if where.labelled else ''}NULL")
     return " AND ".join(parts), values
