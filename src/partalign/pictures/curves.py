@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +33,7 @@ def draw_cmc(curves: Mapping[str, np.ndarray], *, ranks: int = 20, theme: Theme 
     curves: model name -> (R,) fractions, entry 0 is rank-1. Raises ShapeError, MissingExtraError.
     """
     _check_curves(curves)
-    figure, (axes,) = _figure(1, (5.3, 3.7), theme)
+    figure, (axes,) = new_figure(1, (5.3, 3.7), theme)
     ends = [float(curve[:ranks].min()) for curve in curves.values()]
     handles = []
     for i, curve in enumerate(curves.values()):
@@ -49,7 +49,7 @@ def draw_cmc(curves: Mapping[str, np.ndarray], *, ranks: int = 20, theme: Theme 
     axes.set_ylim(max(0, 10 * np.floor(10 * min(ends) - 0.01)), 100.5)
     axes.yaxis.set_major_formatter("{x:g}")
     _legend(axes, handles, [f"{name}   {100 * c[0]:.1f} at rank 1" for name, c in curves.items()], theme)
-    return _picture(figure)
+    return to_picture(figure)
 
 
 class Run(NamedTuple):
@@ -121,7 +121,7 @@ def draw_training(
     held = [q for q in quantities if any(np.isfinite(log.get(q, np.nan)).any() for log in logs.values())]
     if not held:
         raise TrainingError(f"expected a log with one of {', '.join(quantities)}, found none: train for longer")
-    figure, panels = _figure(len(held), (3 * len(held), 2.7), theme)
+    figure, panels = new_figure(len(held), (3 * len(held), 2.7), theme)
     for quantity, axes in zip(held, panels, strict=True):
         label, handles = AXES.get(quantity, quantity), []
         for i, log in enumerate(logs.values()):
@@ -134,7 +134,7 @@ def draw_training(
         axes.set_ylim(bottom=0)
         if len(logs) > 1 and axes is panels[0]:
             _legend(axes, handles, list(logs), theme)
-    return _picture(figure)
+    return to_picture(figure)
 
 
 def draw_bars(
@@ -152,7 +152,7 @@ def draw_bars(
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
     if not names:
         raise ShapeError("expected at least one bar, found none")
-    figure, (axes,) = _figure(1, (max(4.2, 0.55 * (len(names) + 1) * len(groups) + 1), 3.6), theme)
+    figure, (axes,) = new_figure(1, (max(4.2, 0.55 * (len(names) + 1) * len(groups) + 1), 3.6), theme)
     width = 0.8 / len(names)
     handles = []
     for i, name in enumerate(names):
@@ -168,7 +168,7 @@ def draw_bars(
             axes.annotate(
                 f"{value:.1f}", top, (0, 3), textcoords="offset points", ha="center", fontsize=8, color=theme.ink
             )
-    axes.set_xticks(range(len(groups)), _plain(groups))
+    axes.set_xticks(range(len(groups)), plain_names(groups))
     for tick in axes.get_xticklabels():
         tick.set_parse_math(False)
     axes.set_ylabel(label)
@@ -176,7 +176,7 @@ def draw_bars(
     axes.grid(visible=False, axis="x")
     if len(names) > 1:
         _legend(axes, handles, names, theme, outside=True)
-    return _picture(figure)
+    return to_picture(figure)
 
 
 def _check_curves(curves: Mapping[str, np.ndarray]) -> None:
@@ -204,7 +204,8 @@ def _line_style(number: int, theme: Theme) -> dict[str, Any]:
     return {"color": theme.series[number % 5], "linestyle": DASHES[number % 5], "linewidth": 1.8, "markersize": 5}
 
 
-def _figure(panels: int, size: tuple[float, float], theme: Theme) -> tuple[Figure, list[Axes]]:
+def new_figure(panels: int, size: tuple[float, float], theme: Theme) -> tuple[Figure, list[Axes]]:
+    """Start a figure of panels side by side, in the theme's colours; size in inches. Raises MissingExtraError."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -230,18 +231,19 @@ def _legend(axes: Axes, handles: Sequence, names: Sequence[str], theme: Theme, *
         where = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": min(len(names), 4)}
     # Names are filled in afterwards: matplotlib leaves out those with a leading underscore and reads $ as mathematics.
     legend = axes.legend(handles, ["."] * len(names), frameon=False, fontsize=9, labelcolor=theme.ink, **where)
-    for text, name in zip(legend.get_texts(), _plain(names), strict=True):
+    for text, name in zip(legend.get_texts(), plain_names(names), strict=True):
         text.set_parse_math(False)
         text.set_text(name)
 
 
-def _plain(names: Sequence[str] | Mapping[str, object]) -> list[str]:
-    """Names fit for a chart: one line, not longer than a chart is wide."""
+def plain_names(names: Iterable[str]) -> list[str]:
+    """Make names fit for a chart: one line, not longer than a chart is wide."""
     lines = ["".join(c if c.isprintable() else " " for c in name) for name in names]
     return [line if len(line) <= 48 else line[:47] + "…" for line in lines]
 
 
-def _picture(figure: Figure) -> Image.Image:
+def to_picture(figure: Figure) -> Image.Image:
+    """Draw a figure as an RGB picture."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
     buffer.seek(0)

@@ -59,7 +59,7 @@ class Study:
     """A claim, the variants that show it, and what the claim expects of their figures.
 
     source: where the paper makes it, or "control" for what it does not test. reference: the variant that the table's
-    differences are to. panels: for the plot, group -> name of the bar -> variant; without them, rank-1 and mAP of all.
+    differences are to. panels: for the plot, group -> name of the row -> variant; without them, all in one.
     """
 
     title: str

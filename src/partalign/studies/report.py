@@ -13,11 +13,9 @@ from rich.table import Table
 
 from partalign.evaluation.published import Setting, published_results
 from partalign.files import atomic_file
-from partalign.pictures.curves import draw_bars
+from partalign.pictures.rows import draw_rows
 from partalign.pictures.saving import save_picture
 from partalign.pictures.theme import DARK, LIGHT, Theme
-from partalign.pictures.variants import Variant as Bar
-from partalign.pictures.variants import draw_variants
 from partalign.studies.claims import VARIANTS
 from partalign.studies.run import Finding
 
@@ -59,24 +57,17 @@ def markdown(finding: Finding, *, heading: str = "#", picture: str = "") -> str:
 
 
 def plot(finding: Finding, theme: Theme = LIGHT) -> Image.Image:
-    """Draw the means as bars, with one standard deviation each way. Raises MissingExtraError."""
-    panels = {
-        group: {bar: name for bar, name in bars.items() if name in finding.measured}
-        for group, bars in finding.study.panels.items()
+    """Draw the mAP of every variant: mean, one standard deviation each way, each run. Raises MissingExtraError."""
+    panels = finding.study.panels or {"": {VARIANTS[name].label: name for name in finding.measured}}
+    groups = {
+        title: {
+            bar: [100 * value for value in finding.column(name).values()]
+            for bar, name in bars.items()
+            if name in finding.measured
+        }
+        for title, bars in panels.items()
     }
-    panels = {group: bars for group, bars in panels.items() if bars}
-    if not panels:
-        bars = [
-            Bar(
-                VARIANTS[name].label,
-                *(tuple(finding.column(name, measure).values()) for measure in ("rank-1", "mAP")),
-            )
-            for name in finding.measured
-        ]
-        return draw_variants(bars, theme=theme)
-    return draw_bars(
-        _each(finding, panels, np.mean), spread=_each(finding, panels, _deviation), label="mAP (%)", theme=theme
-    )
+    return draw_rows({title: rows for title, rows in groups.items() if rows}, label="mAP (%)", theme=theme)
 
 
 def write(finding: Finding, folder: Path) -> None:
@@ -90,13 +81,6 @@ def write(finding: Finding, folder: Path) -> None:
             file.write(text.encode())
     save_picture(plot(finding), folder / "plot.png", colours=64)
     save_picture(plot(finding, DARK), folder / "plot-dark.png", colours=64)
-
-
-def _each(finding: Finding, panels: Mapping[str, Mapping[str, str]], measure) -> dict[str, dict[str, float]]:
-    return {
-        group: {bar: 100 * float(measure(list(finding.column(name).values()))) for bar, name in bars.items()}
-        for group, bars in panels.items()
-    }
 
 
 def _deviation(values: list[float]) -> float:
