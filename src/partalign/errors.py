@@ -64,5 +64,9 @@ class GalleryError(PartAlignError):
     """A gallery that is missing, damaged, in use, of another model or a newer format, or a record it cannot take."""
 
 
+class AccessError(PartAlignError):
+    """A server that would stand open, or tokens that cannot be read."""
+
+
 class MissingExtraError(PartAlignError):
     """An optional library is not installed; the message names the extra to install."""

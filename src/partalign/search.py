@@ -1,0 +1,113 @@
+"""Search by picture: a gallery, the network that describes pictures for it, and what its similarities mean.
+
+Shared by the command line and the page. Knows neither.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from partalign import progress
+from partalign.crops import Crop
+from partalign.embedding import Embedder, OnError
+from partalign.evaluation.calibration import Calibration
+from partalign.evaluation.reranking import reranked_blocks
+from partalign.gallery import Added, Filter, Gallery, Match, ModelName, Record, open_gallery
+from partalign.images import network_input, read_picture, resize
+from partalign.weights.checkpoint import load_model
+from partalign.weights.packing import read_info
+
+Picture = str | Path | BinaryIO | Image.Image
+
+EVERYTHING = Filter()
+THUMBNAIL = (256, 256)
+"""Largest width and height of the small pictures that a gallery keeps."""
+
+_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class PictureSearch:
+    """A gallery with its network; calibration: of the network's similarities, None where it has none."""
+
+    gallery: Gallery
+    embedder: Embedder
+    calibration: Calibration | None = None
+
+    @classmethod
+    def open(
+        cls,
+        url: str | Path,
+        model: Path | None = None,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        device: str = "cpu",
+        on_error: OnError = "refuse",
+    ) -> PictureSearch:
+        """Open a gallery with a model file, by default the shipped model. Raises GalleryError, WeightsError."""
+        info, network = read_info(model), load_model(model)
+        name = ModelName(info.name, info.version, network.channels)
+        gallery = open_gallery(url, model=name, create=create, read_only=read_only)
+        return cls(gallery, Embedder(network, device=device, on_error=on_error), info.calibration)
+
+    def add(self, crops: Sequence[Crop], tags: Sequence[str] = ()) -> Added:
+        """Describe crops and add them, some hundreds at a time. Raises PictureError, GalleryError."""
+        new = replaced = 0
+        for start in range(0, len(crops), _AT_ONCE):
+            found = self.embedder.embed(crops[start : start + _AT_ONCE])
+            records = [Record.of_crop(crop, tags) for crop in found.crops]
+            pictures = [thumbnail(read_picture(crop.path)) for crop in found.crops]
+            added = self.gallery.add(records, found.vectors, pictures)
+            new, replaced = new + added.new, replaced + added.replaced
+            progress.say(f"{start + len(found):,} of {len(crops):,}")
+        return Added(new, replaced)
+
+    def describe(self, pictures: Sequence[Picture]) -> np.ndarray:
+        """Return the descriptors (N, D) of pictures. Raises PictureError."""
+        size = self.embedder.network.input_size
+        read = [p if isinstance(p, Image.Image) else read_picture(p) for p in pictures]
+        pixels = np.stack([resize(picture.convert("RGB"), size) for picture in read])
+        return self.embedder(network_input(pixels)).cpu().numpy()
+
+    def by_pictures(self, pictures: Sequence[Picture], where: Filter = EVERYTHING, **options: Any) -> list[Match]:
+        """Search by pictures of one person; options as of `Gallery.search`, and `rerank` as a yes or no."""
+        return self.by_vectors(self.describe(pictures), where, **options)
+
+    def by_vectors(self, vectors: np.ndarray, where: Filter = EVERYTHING, **options: Any) -> list[Match]:
+        """Search by descriptors (Q, D) of one person."""
+        return self.gallery.search(vectors, where, **self._filled(options))
+
+    def by_ids(self, ids: Sequence[str], where: Filter = EVERYTHING, **options: Any) -> list[Match]:
+        """Search by records of the gallery; options as of `Gallery.search_like`."""
+        return self.gallery.search_like(ids, where, **self._filled(options))
+
+    def by_tracklet(self, tracklet: str, where: Filter = EVERYTHING, **options: Any) -> list[Match]:
+        """Search by a tracklet of the gallery; options as of `Gallery.search_tracklet`."""
+        return self.gallery.search_tracklet(tracklet, where, **self._filled(options))
+
+    def _filled(self, options: dict[str, Any]) -> dict[str, Any]:
+        probability = None if self.calibration is None else self.calibration.probability
+        rerank = reranked if options.get("rerank") else None
+        return {"probability": probability} | options | {"rerank": rerank}
+
+
+def reranked(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return k-reciprocal scores (K,) of rows (K, D) for pictures (Q, D) of one person."""
+    return np.concatenate([block for _, block in reranked_blocks(queries, rows)]).mean(axis=0)
+
+
+def thumbnail(picture: Image.Image) -> bytes:
+    """Return a small JPEG of a picture."""
+    small = picture.copy()
+    small.thumbnail(THUMBNAIL, Image.Resampling.BILINEAR)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=85)
+    return file.getvalue()
