@@ -1,14 +1,13 @@
 """Random sequences of changes against a plain dictionary, on both stores."""
 
-from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from gallery_records import MODEL, vectors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gallery_records import MODEL, vectors
 from partalign.gallery import Filter, Record, open_gallery
 
 ids = st.integers(0, 9).map("r{}".format)

@@ -1,0 +1,146 @@
+"""Nothing acknowledged is lost: processes killed at random moments, files cut as a power cut may leave them."""
+
+import multiprocessing
+import os
+import random
+import time
+
+import pytest
+
+import gallery_writer
+from gallery_records import MODEL, start_server
+from partalign.errors import GalleryError
+from partalign.gallery import open_gallery
+
+KILLS = int(os.environ.get("PARTALIGN_KILLS", "100"))
+SERVER_KILLS = int(os.environ.get("PARTALIGN_SERVER_KILLS", "8"))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Start processes from one that has everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gallery_writer", "partalign.gallery.embedded", "partalign.gallery.server"])
+    return context
+
+
+def start(processes, *arguments):
+    ours, theirs = processes.Pipe(duplex=False)
+    writer = processes.Process(target=gallery_writer.write, args=(theirs, *arguments), daemon=True)
+    writer.start()
+    theirs.close()
+    return writer, ours
+
+
+def kill(writer, pipe, account):
+    writer.kill()
+    writer.join()
+    account.read(pipe)
+    pipe.close()
+    writer.close()
+
+
+def test_acknowledged_changes_outlive_kills_at_random_moments(tmp_path, processes):
+    folder, account, chance, cuts = tmp_path / "gallery", gallery_writer.Account(), random.Random(0), 0
+    for number in range(KILLS):
+        account.sizes = {}
+        writer, pipe = start(processes, folder, MODEL, account.next, folder)
+        if number % 5:
+            pipe.poll(60)
+            account.take(*pipe.recv())
+        time.sleep(chance.uniform(0, 0.15))
+        kill(writer, pipe, account)
+        cuts += cut(folder, account.sizes, chance)
+        if number % 10 == 9:
+            with open_gallery(folder, model=MODEL) as gallery:
+                account.check(gallery)
+                assert gallery.verify() == []
+    assert len(account.added) > KILLS / 2
+    assert len(account.removed) > KILLS / 10
+    assert cuts > KILLS / 10
+
+
+def cut(folder, sizes, chance):
+    """Cut files somewhere behind what the disk was known to hold, or fill that with zeros; returns whether any.
+
+    The database itself is written from its journal only, which stays until the database is known to be on the disk.
+    """
+    done = False
+    for path in [*folder.glob("vectors-*"), *folder.glob("*-wal")]:
+        now, known = path.stat().st_size, sizes.get(path.name)
+        if known is not None and now > known:
+            where = chance.randint(known, now)
+            os.truncate(path, where)
+            if chance.random() < 0.5:
+                os.truncate(path, now)
+            done = True
+    return done
+
+
+def test_two_processes_write_at_once(tmp_path, processes):
+    folder = tmp_path / "gallery"
+    open_gallery(folder, model=MODEL, create=True).close()
+    accounts = gallery_writer.Account(), gallery_writer.Account()
+    writers = [start(processes, folder, MODEL, first) for first in (0, 10**6)]
+    time.sleep(1.5)
+    for (writer, pipe), account in zip(writers, accounts, strict=True):
+        assert writer.is_alive()
+        kill(writer, pipe, account)
+        assert account.added
+    both = gallery_writer.Account()
+    both.added, both.removed = accounts[0].added | accounts[1].added, accounts[0].removed | accounts[1].removed
+    both.open = accounts[0].open | accounts[1].open
+    with open_gallery(folder, model=MODEL) as gallery:
+        both.check(gallery)
+        assert gallery.verify() == []
+
+
+def test_the_server_killed_under_load_keeps_what_it_acknowledged(processes, tmp_path_factory):
+    psutil = pytest.importorskip("psutil")
+    folder = tmp_path_factory.mktemp("server", numbered=True)
+    server = start_server(folder)
+    address, chance = f"{server.get_uri()}&gallery=load", random.Random(0)
+    accounts = gallery_writer.Account(), gallery_writer.Account()
+    accounts[1].next = 10**6
+    try:
+        open_gallery(address, model=MODEL, create=True).close()
+        for _ in range(SERVER_KILLS):
+            writers = [start(processes, address, MODEL, account.next) for account in accounts]
+            for (_, pipe), account in zip(writers, accounts, strict=True):
+                pipe.poll(60)
+                account.take(*pipe.recv())
+            time.sleep(chance.uniform(0, 0.3))
+            postmaster = psutil.Process(server.get_pid())
+            family = [*postmaster.children(recursive=True), postmaster]
+            for process in family:
+                process.kill()
+            psutil.wait_procs(family, timeout=20)
+            for (writer, pipe), account in zip(writers, accounts, strict=True):
+                writer.join(30)  # it ends by itself, for the server does not answer
+                assert writer.exitcode == 1
+                kill(writer, pipe, account)
+            server.ensure_postgres_running()
+            with open_gallery(address, model=MODEL) as gallery:
+                both = gallery_writer.Account()
+                for account in accounts:
+                    both.added |= account.added
+                    both.removed |= account.removed
+                    both.open |= account.open
+                both.check(gallery)
+                assert gallery.verify() == []
+        assert all(len(account.added) > SERVER_KILLS / 2 for account in accounts)
+    finally:
+        server.cleanup()
+
+
+def test_a_gallery_goes_on_after_its_server_was_restarted(tmp_path_factory):
+    server = start_server(tmp_path_factory.mktemp("restarted", numbered=True))
+    try:
+        with open_gallery(f"{server.get_uri()}&gallery=again", model=MODEL, create=True) as gallery:
+            server.stop()
+            with pytest.raises(GalleryError, match="server"):
+                gallery.count()
+            server.ensure_postgres_running()
+            assert gallery.count() == 0
+    finally:
+        server.cleanup()
