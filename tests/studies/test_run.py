@@ -70,10 +70,8 @@ def test_figures_are_those_of_the_models(studied):
 
 def test_frozen_pose_networks_stay_as_they_are_and_the_control_is_none(studied):
     out = studied[0]
-    pose, frozen, trained, another = (
-        load_model(out / f"{name}-0/model.safetensors").state_dict()
-        for name in ("frozen", "frozen", "trained", "another")
-    )
+    names = ("frozen", "trained", "another")
+    frozen, trained, another = (load_model(out / f"{name}-0/model.safetensors").state_dict() for name in names)
     name = "parts.stage2.2.weight"
     assert frozen[name].equal(another[name])
     assert not frozen[name].equal(trained[name])

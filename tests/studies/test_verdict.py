@@ -72,6 +72,6 @@ def test_a_difference_of_differences_and_only_seeds_that_all_have():
 def test_the_sentence_names_every_answer_once():
     table = figures(a=[0.50, 0.61, 0.56], b=[0.40, 0.50, 0.46])
     answers = [answer(e, table) for e in (above("a beats b", "a", "b"), above("b beats a", "b", "a"))]
-    told = sentence(answers, 2, "world")
-    assert told.startswith("With 2 worlds. Held: a beats b (+10.3")
+    told = sentence(answers, "world")
+    assert told.startswith("With 3 worlds. Held: a beats b (+10.3")
     assert "Did not hold: b beats a (-10.3" in told

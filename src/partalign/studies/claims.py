@@ -132,6 +132,7 @@ STUDIES: dict[str, Study] = {
         ("baseline", "frozen", "trained"),
         (
             above("part maps of a frozen pose network help", "frozen", "baseline"),
+            above("part maps of a trained pose network help", "trained", "baseline"),
             above("training the pose network helps further", "trained", "frozen"),
         ),
     ),

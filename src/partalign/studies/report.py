@@ -19,7 +19,7 @@ from partalign.pictures.theme import DARK, LIGHT, Theme
 from partalign.studies.claims import VARIANTS
 from partalign.studies.run import Finding
 
-COLUMNS = ("variant", "rank-1", "mAP", "mAP, to the reference", "paper: rank-1, mAP")
+COLUMNS = ("variant", "rank-1", "mAP", "mAP to reference", "paper")
 
 
 def rows(finding: Finding) -> list[tuple[str, ...]]:
@@ -37,7 +37,7 @@ def table(finding: Finding) -> Table:
     """Return the table for a screen."""
     result = Table(title=f"{finding.study.title} ({finding.study.source})", box=SIMPLE, caption=_caption(finding))
     for column in COLUMNS:
-        result.add_column(column, justify="left" if column == "variant" else "right", no_wrap=True)
+        result.add_column(column, justify="left" if column == "variant" else "right", no_wrap=column != "variant")
     for cells in rows(finding):
         result.add_row(*cells)
     return result
@@ -108,7 +108,7 @@ def _caption(finding: Finding) -> str:
     many = " to ".join(str(count) for count in (counts if len(counts) < 2 else (counts[0], counts[-1])))
     text = (
         f"On {finding.where}, {many} {finding.each}{'' if counts == [1] else 's'}: mean and standard deviation in per "
-        "cent; differences are paired, with the 90% interval of their mean. The paper's figures are on Market-1501."
+        "cent; differences are paired, with the 90% interval of their mean. Paper: rank-1, mAP on Market-1501."
     )
     own = [share for pose, share in finding.pck.items() if pose.count("-") == 1]
     other = [share for pose, share in finding.pck.items() if pose.count("-") == 2]

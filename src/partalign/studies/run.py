@@ -69,8 +69,7 @@ class Finding:
     @property
     def verdict(self) -> str:
         """Whether the claim held."""
-        pairs = max((len(a.difference.values) for a in self.answers), default=0)
-        return sentence(self.answers, pairs, self.each)
+        return sentence(self.answers, self.each)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for a JSON file; figures and differences as fractions."""

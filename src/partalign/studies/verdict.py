@@ -45,7 +45,7 @@ class Difference:
         """In points: the mean and, in brackets, the interval."""
         if not self.values:
             return "-"
-        interval = f" ({100 * self.low:+.1f} to {100 * self.high:+.1f})" if self.known else ""
+        interval = f" [{100 * self.low:+.1f}, {100 * self.high:+.1f}]" if self.known else ""
         return f"{100 * self.mean:+.1f}{interval}"
 
 
@@ -87,11 +87,21 @@ def answer(expectation: Expectation, figures: Mapping[str, Mapping[int, float]])
     return Answered(expectation.text, found, verdict)
 
 
-def sentence(answers: Sequence[Answered], pairs: int, each: str) -> str:
-    """Say in one or more sentences whether the claim held."""
-    told = []
+def sentence(answers: Sequence[Answered], each: str) -> str:
+    """Say whether the claim held, point by point. each: what the pairs are, "world" or "seed"."""
+    most = max((len(a.difference.values) for a in answers), default=0)
+    told = [f"With {_count(most, each)}."]
     for kind in ("held", "did not hold", "not decided"):
-        parts = [f"{a.text} ({a.difference} points)" for a in answers if a.answer == kind]
-        if parts:
-            told.append(f"{kind.capitalize()}: {'; '.join(parts)}.")
-    return f"With {pairs} {each}{'' if pairs == 1 else 's'}. " + " ".join(told)
+        points = []
+        for a in answers:
+            if a.answer == kind:
+                pairs = len(a.difference.values)
+                fewer = "" if pairs == most else f", {_count(pairs, each)}"
+                points.append(f"{a.text} ({a.difference} points{fewer})")
+        if points:
+            told.append(f"{kind.capitalize()}: {'; '.join(points)}.")
+    return " ".join(told)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
