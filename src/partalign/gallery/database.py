@@ -67,6 +67,8 @@ class Database:
         self.execute("PRAGMA journal_mode = WAL")
         with self.writing():
             if not self.format():
+                if self.execute("SELECT 1 FROM sqlite_master"):
+                    raise GalleryError(f"{self.path}: expected a gallery, found a database of another program")
                 for statement in _statements(_SCHEMA):
                     self.execute(statement)
                 self.many("INSERT INTO meta VALUES (?, ?)", list(meta.items()))

@@ -231,6 +231,11 @@ class EmbeddedGallery(Gallery):
     def _create(self, model: ModelName | None) -> None:
         if model is None:
             raise GalleryError(f"{self.folder}: expected a gallery, found an empty one; name the model to make it")
+        if any(path.stat().st_size for path in self.folder.glob("vectors-*.f32")):
+            raise GalleryError(
+                f"{self.folder}: expected a gallery, found descriptors without records: the folder was copied only in "
+                "part; copy it again, or restore it from a backup"
+            )
         write_rows(self._file(1), 0, np.empty((0, model.dimension), np.float32))
         meta = {"model": model.name, "version": model.version, "dimension": model.dimension, "generation": 1, "rows": 0}
         self._database.create(meta)
