@@ -31,6 +31,8 @@ app.command("partalign.cli.data:convert", name="convert")
 app.command("partalign.cli.data:recipes", name="recipes")
 app.command("partalign.cli.models:models", name="models")
 app.command("partalign.cli.models:pack", name="pack")
+app.command("partalign.cli.web:serve", name="serve")
+app.command("partalign.cli.web:token", name="token")
 app.command("partalign.cli.benchmarks:bench", name="bench")
 
 

@@ -1,0 +1,222 @@
+"""What page and API do, without HTTP: queries, searches, explanations, decisions about records.
+
+The network is used by one request at a time, the gallery by many. Files are read where a record of the gallery names
+them, never by a path that a client gave.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from partalign.errors import ExplanationError, PictureError
+from partalign.explanation import Explanation, explain
+from partalign.gallery import Filter, Match, Record
+from partalign.images import read_picture
+from partalign.pictures.explanation import draw_explanation
+from partalign.pictures.theme import DARK, LIGHT
+from partalign.search import PictureSearch, thumbnail
+from partalign.web.limits import Limits, Turns
+from partalign.web.queries import Queries
+from partalign.web.uploads import check_picture
+
+REJECTED = "not:"
+"""A record with this tag and a person's name behind it was rejected for that person."""
+
+_SAME = 0.99  # cosine of a picture's descriptor and the stored one from which on it is the picture that was added
+_EXPLANATIONS = 32
+
+
+class UnknownRecordError(Exception):
+    """An id that no record of the gallery has."""
+
+
+@dataclass(frozen=True)
+class By:
+    """What is searched by, one of: a remembered query, records of the gallery, a tracklet (of a camera)."""
+
+    query: str | None = None
+    like: tuple[str, ...] = ()
+    tracklet: str | None = None
+    camera: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """Why a record was found. thumbnail: its picture is the gallery's small copy, the file is gone or another."""
+
+    found: Explanation
+    pictures: tuple[Image.Image, Image.Image]
+    probability: float | None
+    thumbnail: bool
+
+    @property
+    def sentence(self) -> str:
+        """See `Explanation.sentence`."""
+        return self.found.sentence(self.probability)
+
+    def draw(self, *, dark: bool, bars: bool, lines: int = 10) -> bytes:
+        """Return the picture of `partalign explain`, PNG; without bars it suits a narrow screen."""
+        sheet = draw_explanation(
+            self.pictures,
+            self.found.maps,
+            self.found.strongest(lines),
+            parts=self.found.parts if bars and self.found.weights is not None else None,
+            probability=self.probability,
+            theme=DARK if dark else LIGHT,
+        )
+        file = io.BytesIO()
+        sheet.save(file, "PNG")
+        return file.getvalue()
+
+
+class Service:
+    """A search with what a server remembers between requests."""
+
+    def __init__(self, search: PictureSearch, limits: Limits):
+        self.search, self.gallery, self.limits = search, search.gallery, limits
+        self.queries, self._turns = Queries(limits), Turns(limits.waiting)
+        self._explained: OrderedDict[tuple[By, str], Explained] = OrderedDict()
+        self._deciding = Lock()
+
+    def remember(self, contents: Sequence[bytes]) -> str:
+        """Check and describe uploaded pictures of one person; returns the query's name. Raises PictureError."""
+        with self._turns.turn():  # decoding too: a picture may take 100 MB
+            pictures = [check_picture(content, self.limits) for content in contents]
+            return self.queries.keep(pictures, self.search.describe(pictures))
+
+    def find(self, by: By, where: Filter, person: str | None, other_cameras: bool, **options: Any) -> list[Match]:
+        """Search; records that were rejected for the person who is looked for are left out."""
+        person = person or self.person_of(by)
+        if person is not None:
+            rejected = self.gallery.records(Filter(tags=(REJECTED + person,)))
+            where = replace(where, not_ids=(*where.not_ids, *(record.id for record in rejected)))
+        if by.query is not None:
+            return self.search.by_vectors(self.queries.find(by.query).vectors, where, **options)
+        if by.tracklet is not None:
+            self._records_by(by)
+            return self.search.by_tracklet(by.tracklet, where, camera=by.camera, other_cameras=other_cameras, **options)
+        self._records_by(by)
+        return self.search.by_ids(by.like, where, other_cameras=other_cameras, **options)
+
+    def person_of(self, by: By) -> str | None:
+        """Return the person of the records that are searched by, the first that has one."""
+        return next((record.person for record in self._records_by(by) if record.person is not None), None)
+
+    def record(self, name: str) -> Record:
+        """Return a record. Raises UnknownRecordError."""
+        found = self.gallery.get(name)
+        if found is None:
+            raise UnknownRecordError(name)
+        return found
+
+    def thumbnail(self, name: str) -> bytes:
+        """Return a record's small picture, JPEG: the gallery's, else of its file. Raises UnknownRecordError."""
+        kept = self.gallery.thumbnails([name]).get(name)
+        if kept is not None:
+            return kept
+        picture, _ = next(self._pictures(self.record(name)), (None, True))
+        if picture is None:
+            raise UnknownRecordError(name)
+        return thumbnail(picture)
+
+    def explain(self, by: By, name: str) -> Explained:
+        """Explain a result: of several pictures searched by, by the one most like it. Raises ExplanationError."""
+        key = (by, name)
+        if key in self._explained:
+            return self._explained[key]
+        record, stored = self.record(name), self.gallery.vectors([name])[0]
+        with self._turns.turn():
+            first = self._nearest(by, stored)
+            picture, small = self._picture(record, stored)
+            found = explain(self.search.embedder, first, picture)
+        calibration = self.search.calibration
+        probability = None if calibration is None else calibration.probability(found.score)
+        self._explained[key] = Explained(found, (first, picture), probability, small)
+        while len(self._explained) > _EXPLANATIONS:
+            self._explained.popitem(last=False)
+        return self._explained[key]
+
+    def decide(self, by: By, name: str, same: bool, person: str | None) -> tuple[str, list[Record]]:
+        """Confirm or reject a result: it becomes the person's who is searched for, or is tagged as not theirs.
+
+        That is `person`, else whose the records are that are searched by, else (confirmed) whose the result is, else
+        a new one; records that are searched by and are nobody's become theirs. Returns the person, and the records
+        that changed as they were before: `restore` takes that back.
+        """
+        with self._deciding:
+            record, asked = self.record(name), self._records_by(by)
+            person = person or self.person_of(by) or (record.person if same else None) or self._new_person()
+            changed = [record, *(other for other in asked if other.person is None and other.id != name)]
+            self.gallery.update(Filter(ids=tuple(other.id for other in changed[1:])), person=person)
+            tags = tuple(tag for tag in record.tags if tag != REJECTED + person)
+            if same:
+                self.gallery.update(Filter(ids=(name,)), person=person, tags=tags)
+            else:
+                left = None if record.person == person else record.person
+                self.gallery.update(Filter(ids=(name,)), person=left, tags=(*tags, REJECTED + person))
+        return person, changed
+
+    def _new_person(self) -> str:
+        known = self.gallery.values("person")
+        while (name := f"person-{secrets.token_hex(4)}") in known:
+            pass
+        return name
+
+    def _records_by(self, by: By) -> list[Record]:
+        """Return the records that are searched by, none for pictures. Raises UnknownRecordError."""
+        if by.tracklet is not None:
+            cameras = None if by.camera is None else (by.camera,)
+            found = self.gallery.records(Filter(tracklets=(by.tracklet,), cameras=cameras))
+            if not found:
+                raise UnknownRecordError(by.tracklet)
+            return found
+        found = {record.id: record for record in self.gallery.records(Filter(ids=by.like))} if by.like else {}
+        for name in by.like:
+            if name not in found:
+                raise UnknownRecordError(name)
+        return [found[name] for name in by.like]
+
+    def _nearest(self, by: By, stored: np.ndarray) -> Image.Image:
+        """Return the picture, of those searched by, whose descriptor is most like the stored one."""
+        if by.query is not None:
+            query = self.queries.find(by.query)
+            return query.pictures[int(np.argmax(query.vectors @ stored))]
+        records = self._records_by(by)
+        vectors = self.gallery.vectors([record.id for record in records])
+        best = int(np.argmax(vectors @ stored))
+        return self._picture(records[best], vectors[best])[0]
+
+    def _picture(self, record: Record, stored: np.ndarray) -> tuple[Image.Image, bool]:
+        """Return the picture that a record was made from, and whether it is only its thumbnail.
+
+        A file may have been changed since, so its descriptor is compared with the stored one. Raises ExplanationError.
+        """
+        for picture, small in self._pictures(record):
+            if small or float(self.search.describe([picture])[0] @ stored) >= _SAME:
+                return picture, small
+        raise ExplanationError(
+            "the record's picture is gone or was changed, and there is no thumbnail to explain it by"
+        )
+
+    def _pictures(self, record: Record) -> Iterator[tuple[Image.Image, bool]]:
+        """Yield what a record may have been made from: its file, the box of that; then the thumbnail, with True."""
+        with suppress(PictureError):
+            if record.source is not None:
+                whole = read_picture(record.source)
+                yield whole, False
+                if record.box is not None:
+                    left, top, width, height = record.box
+                    yield whole.crop((round(left), round(top), round(left + width), round(top + height))), False
+        small = self.gallery.thumbnails([record.id]).get(record.id)
+        if small is not None:
+            yield read_picture(io.BytesIO(small)), True

@@ -1,0 +1,313 @@
+// The page: what is searched for, its results, and what the user decides about them.
+
+import * as api from "./api.js";
+import { showTimeline } from "./timeline.js";
+import { card, make } from "./view.js";
+import { showWhy } from "./why.js";
+
+const byId = (id) => document.getElementById(id);
+const cards = byId("cards"), filters = byId("filters"), why = byId("why"), keys = byId("keys"), toast = byId("toast");
+const { mayEdit, dated, pictures, calibrated } = document.body.dataset;
+const PAGE = 48;
+
+const state = {
+  subject: null, // {query} or {like: [id]}; null shows all crops
+  person: null, // whose the pictures are, once that is known
+  known: [], // records of that person
+  items: [], // [{record, match}] in the order shown; match is null for all crops
+  at: 0, // the card that has the focus, or had it last
+};
+const decisions = []; // what to take back, newest last
+let latest = 0; // number of the newest request; answers to older ones come too late
+
+// Searching
+
+async function load(more = false) {
+  const number = ++latest;
+  cards.ariaBusy = "true";
+  say("");
+  try {
+    const offset = more ? state.items.length : 0;
+    const found = state.subject ? await searched(offset) : await listed(offset);
+    if (number !== latest) return;
+    state.items = more ? [...state.items, ...found.items] : found.items;
+    if (!more) state.at = 0;
+    show();
+    byId("more").hidden = !found.further;
+    say(found.said);
+    if (more) focus(offset);
+  } catch (error) {
+    if (number === latest) say(`${error.message}.`);
+  } finally {
+    if (number === latest) cards.ariaBusy = "false";
+  }
+}
+
+async function searched(offset) {
+  const options = new FormData(filters);
+  const found = await api.search({
+    ...state.subject, person: state.person, where: where(options), limit: PAGE, offset,
+    other_cameras: options.has("other_cameras"), group: options.has("group"), rerank: options.has("rerank"),
+  });
+  state.person = found.person;
+  await learn();
+  const meant = calibrated === "true" ? "Per cent: how probable the same person is, had it been as likely as not." : "";
+  return { items: found.matches.map((match) => ({ record: match.record, match })), further: found.further, said: meant };
+}
+
+async function listed(offset) {
+  const parameters = new URLSearchParams({ limit: PAGE, offset });
+  for (const [name, value] of Object.entries(where(new FormData(filters)))) {
+    for (const item of [value].flat()) parameters.append(name, item);
+  }
+  const found = await api.records(parameters);
+  const further = offset + found.records.length < found.total;
+  const said = `${found.total.toLocaleString()}. Pick one to search by it.`;
+  return { items: found.records.map((record) => ({ record, match: null })), further, said };
+}
+
+function where(options) {
+  const wanted = {};
+  for (const name of ["cameras", "tags"]) if (options.has(name)) wanted[name] = options.getAll(name);
+  for (const name of ["since", "until"]) {
+    const value = options.get(name);
+    if (value) wanted[name] = dated === "true" ? Date.parse(value) / 1000 : Number(value);
+  }
+  if (options.get("labelled")) wanted.labelled = options.get("labelled") === "true";
+  return wanted;
+}
+
+async function learn() {
+  state.known = [];
+  if (state.person === null) return;
+  state.known = (await api.records(new URLSearchParams({ persons: state.person, limit: 1000 }))).records;
+}
+
+function begin(subject, images, name) {
+  state.subject = subject;
+  state.person = null;
+  decisions.length = 0;
+  why.close();
+  byId("sought").hidden = subject === null;
+  byId("sought-pictures").replaceChildren(...images);
+  byId("sought-name").textContent = name;
+  load();
+}
+
+function searchBy(id) {
+  if (location.hash === like(id)) followHash();
+  else location.hash = like(id);
+}
+
+const like = (id) => `#like=${encodeURIComponent(id)}`;
+
+// The address names the crop that is searched by, so that going back and reloading work; pictures have no address.
+async function followHash() {
+  const id = location.hash.startsWith("#like=") ? decodeURIComponent(location.hash.slice(6)) : null;
+  if (id === null) return begin(null, [], "");
+  scrollTo({ top: 0 });
+  const record = await api.record(id).catch(() => null);
+  const image = make("img", { src: api.thumbnail(id), alt: "The crop that is searched by" });
+  begin({ like: [id] }, [image], [record?.person, record?.camera].filter(Boolean).join(" · "));
+}
+
+async function send(files) {
+  const chosen = [...files].filter((file) => file.type.startsWith("image/"));
+  if (!chosen.length) return say("That was no picture.");
+  if (chosen.length > Number(pictures)) return say(`At most ${pictures} pictures of one person at once.`);
+  say("Looking at the picture…");
+  try {
+    const { query } = await api.send(chosen);
+    const images = chosen.map((file) => make("img", { src: URL.createObjectURL(file), alt: `Your picture ${file.name}` }));
+    history.replaceState(null, "", location.pathname);
+    begin({ query }, images, chosen.map((file) => file.name).join(", "));
+  } catch (error) {
+    say(`${error.message}.`);
+  }
+}
+
+// Showing
+
+function show() {
+  byId("title").textContent = state.subject ? "Most similar crops" : "All crops";
+  cards.replaceChildren(...state.items.map(({ record, match }, i) => {
+    const button = card(record, match, state.person);
+    button.addEventListener("click", () => open(i));
+    button.addEventListener("focus", () => rove(i));
+    return make("li", {}, button);
+  }));
+  if (!state.items.length) cards.append(make("li", { className: "empty" }, "Nothing passes these filters."));
+  rove(Math.min(state.at, state.items.length - 1));
+  showSightings();
+}
+
+function showSightings() {
+  const found = state.subject ? state.items : [];
+  const listedIds = new Set(found.map(({ record }) => record.id));
+  const known = state.known.filter(({ id }) => !listedIds.has(id)).map((record) => ({ record, match: null }));
+  const seen = [...found, ...known].map((item) => ({ ...item, same: state.person !== null && item.record.person === state.person }));
+  showTimeline(byId("timeline"), seen, ({ id }) => {
+    const place = state.items.findIndex(({ record }) => record.id === id);
+    if (place >= 0) open(place); else searchBy(id);
+  });
+}
+
+function say(line) {
+  byId("status").textContent = line;
+}
+
+const buttons = () => cards.querySelectorAll(".card");
+
+function rove(i) {
+  state.at = Math.max(0, i);
+  buttons().forEach((button, n) => { button.tabIndex = n === state.at ? 0 : -1; });
+}
+
+function focus(i) {
+  buttons()[i]?.focus();
+}
+
+function open(i) {
+  rove(i);
+  const { record, match } = state.items[i];
+  if (match) showWhy(state.subject, match); else searchBy(record.id);
+}
+
+// Deciding
+
+async function decide(same) {
+  const item = state.items[state.at];
+  if (mayEdit !== "true" || !item?.match) return;
+  const at = state.at;
+  try {
+    const done = await api.decide({ ...state.subject, record: item.record.id, same, person: state.person });
+    decisions.push({ before: done.before, item, at, same });
+    state.person = done.person;
+    item.record = await api.record(item.record.id);
+    if (!same) state.items.splice(state.items.indexOf(item), 1);
+    await after(at, same ? `Confirmed as ${done.person}.` : `Not ${done.person}: not shown for this person again.`);
+  } catch (error) {
+    notify(`${error.message}.`, false);
+  }
+}
+
+async function undo() {
+  const last = decisions.pop();
+  if (!last) return;
+  try {
+    for (const { id, person, tags } of last.before) await api.change(id, { person, tags });
+    last.item.record = await api.record(last.item.record.id);
+    if (!last.same) state.items.splice(last.at, 0, last.item);
+    await after(last.at, "Taken back.");
+  } catch (error) {
+    notify(`${error.message}.`, false);
+  }
+}
+
+async function after(at, said) {
+  await learn();
+  const wasOpen = why.open;
+  state.at = Math.min(at, state.items.length - 1);
+  show();
+  if (wasOpen && state.items.length) open(state.at);
+  else { why.close(); focus(state.at); }
+  notify(said, decisions.length > 0);
+}
+
+let hiding;
+function notify(line, canUndo) {
+  toast.firstElementChild.textContent = line;
+  toast.lastElementChild.hidden = !canUndo;
+  toast.hidden = false;
+  (why.open ? why : document.body).append(toast); // what is behind an open dialog cannot be clicked
+  clearTimeout(hiding);
+  hiding = setTimeout(() => { toast.hidden = true; }, 8000);
+}
+
+function step(by) {
+  const i = state.at + by;
+  if (i >= 0 && i < state.items.length) open(i);
+}
+
+// Keys
+
+function columns() {
+  const tops = [...buttons()].map((button) => button.getBoundingClientRect().top);
+  const second = tops.findIndex((top) => top > tops[0] + 1);
+  return second < 0 ? tops.length : second;
+}
+
+const MOVES = { ArrowLeft: () => -1, ArrowRight: () => 1, ArrowUp: () => -columns(), ArrowDown: () => columns() };
+const ACTIONS = {
+  c: () => decide(true),
+  r: () => decide(false),
+  u: undo,
+  s: () => state.items.length && searchBy(state.items[state.at].record.id),
+  "/": () => { why.close(); byId("filter-box").open = true; filters.querySelector("input, select").focus(); },
+  "?": () => keys.showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target.matches("select, input:not([type=checkbox])");
+  if (event.key === "Escape" && !why.open && !keys.open) return back();
+  if (typing || keys.open) return;
+  if (event.key in MOVES) {
+    if (why.open) step(Math.sign(MOVES[event.key]()));
+    else if (event.target.closest("#cards") || event.target === document.body) {
+      const i = state.at + (event.target.closest(".card") ? MOVES[event.key]() : 0);
+      if (i >= 0 && i < state.items.length) focus(i);
+    } else return;
+    event.preventDefault();
+  } else if (event.key in ACTIONS) {
+    event.preventDefault();
+    ACTIONS[event.key]();
+  }
+});
+
+function back() {
+  const active = document.activeElement;
+  if (active.closest("aside")) return focus(state.at);
+  if (location.hash) history.back();
+  else if (state.subject) begin(null, [], "");
+}
+
+// Wiring
+
+why.addEventListener("close", () => focus(state.at));
+byId("why-close").addEventListener("click", () => why.close());
+byId("why-search").addEventListener("click", ACTIONS.s);
+byId("why-confirm")?.addEventListener("click", ACTIONS.c);
+byId("why-reject")?.addEventListener("click", ACTIONS.r);
+for (const button of why.querySelectorAll("[data-step]")) {
+  button.addEventListener("click", () => step(Number(button.dataset.step)));
+}
+toast.lastElementChild.addEventListener("click", undo);
+byId("keys-button").addEventListener("click", ACTIONS["?"]);
+byId("keys-close").addEventListener("click", () => keys.close());
+byId("more").addEventListener("click", () => load(true));
+byId("clear").addEventListener("click", () => {
+  if (location.hash) location.hash = ""; else begin(null, [], "");
+});
+filters.addEventListener("change", () => load());
+filters.addEventListener("reset", () => setTimeout(load));
+filters.addEventListener("submit", (event) => event.preventDefault());
+
+const file = byId("file");
+file.addEventListener("change", () => { send(file.files); file.value = ""; });
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) send(event.clipboardData.files);
+});
+const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragover", (event) => {
+  if (carriesFiles(event)) { event.preventDefault(); byId("veil").hidden = false; }
+});
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) byId("veil").hidden = true; });
+addEventListener("drop", (event) => {
+  byId("veil").hidden = true;
+  if (carriesFiles(event)) { event.preventDefault(); send(event.dataTransfer.files); }
+});
+
+if (matchMedia("(max-width: 760px)").matches) byId("filter-box").open = false;
+addEventListener("hashchange", followHash);
+followHash();
