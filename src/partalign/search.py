@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from partalign import progress
 from partalign.crops import Crop
 from partalign.embedding import Embedder, OnError
+from partalign.errors import GalleryError
 from partalign.evaluation.calibration import Calibration
 from partalign.evaluation.reranking import reranked_blocks
 from partalign.gallery import Added, Filter, Gallery, Match, ModelName, Record, open_gallery
@@ -62,13 +62,29 @@ class PictureSearch:
         """Describe crops and add them, some hundreds at a time. Raises PictureError, GalleryError."""
         new = replaced = 0
         for start in range(0, len(crops), _AT_ONCE):
-            found = self.embedder.embed(crops[start : start + _AT_ONCE])
+            done = f"{start:,} of {len(crops):,} crops done"
+            found = self.embedder.embed(crops[start : start + _AT_ONCE], done)
             records = [Record.of_crop(crop, tags) for crop in found.crops]
             pictures = [thumbnail(read_picture(crop.path)) for crop in found.crops]
             added = self.gallery.add(records, found.vectors, pictures)
             new, replaced = new + added.new, replaced + added.replaced
-            progress.say(f"{start + len(found):,} of {len(crops):,}")
         return Added(new, replaced)
+
+    def picture(self, name: str) -> Image.Image:
+        """Return what a record shows: the gallery's small copy, else its file. Raises GalleryError, PictureError."""
+        kept = self.gallery.thumbnails([name]).get(name)
+        if kept is not None:
+            return read_picture(io.BytesIO(kept))
+        record = self.gallery.get(name)
+        if record is None or record.source is None:
+            raise GalleryError(f"{self.gallery.url}: expected a record with a picture, {name!r:.80} has none")
+        return read_picture(record.source)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.gallery.close()
 
     def describe(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Return the descriptors (N, D) of pictures. Raises PictureError."""

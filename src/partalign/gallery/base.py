@@ -67,6 +67,10 @@ class Gallery(ABC):
         """Set fields (of `records.CHANGEABLE`) of all records that pass; returns how many passed."""
 
     @abstractmethod
+    def name(self, persons: Mapping[str, str | None]) -> None:
+        """Set the person (or none) of each of these ids, all or none; ids that are not there are passed over."""
+
+    @abstractmethod
     def remove(self, where: Filter, *, who: str | None = None, action: str = "remove") -> int:
         """Remove all records that pass, with descriptors and thumbnails; returns how many. The log says so."""
 
@@ -335,6 +339,13 @@ class Gallery(ABC):
         # One that is of unit length already stays bit by bit what it is.
         lengths[np.abs(lengths - 1) < 1e-6] = 1
         return (wide / lengths[:, None]).astype(np.float32)
+
+
+def check_persons(persons: Mapping[str, str | None]) -> list[tuple[str | None, str]]:
+    """Return (person, id) sorted by id. Raises GalleryError where a person is no text."""
+    for person in set(persons.values()):
+        Record("x", person)
+    return [(person, name) for name, person in sorted(persons.items())]
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:

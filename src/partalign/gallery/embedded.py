@@ -12,7 +12,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,7 +20,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from partalign.errors import GalleryError
-from partalign.gallery.base import EVERYTHING, Gallery, Hits, check_changes, check_field, check_thumbnails
+from partalign.gallery.base import (
+    EVERYTHING,
+    Gallery,
+    Hits,
+    check_changes,
+    check_field,
+    check_persons,
+    check_thumbnails,
+)
 from partalign.gallery.database import NAME, Database
 from partalign.gallery.matrix import map_rows, sync_folder, wipe_rows, write_rows
 from partalign.gallery.ranking import best_rows
@@ -111,6 +119,12 @@ class EmbeddedGallery(Gallery):
             number = self.count(where)
             self._database.execute(f"UPDATE crops SET {assignments} WHERE {text}", [*new.values(), *values])  # noqa: S608
         return number
+
+    def name(self, persons: Mapping[str, str | None]) -> None:
+        """See `Gallery.name`."""
+        rows = check_persons(persons)
+        with self._changing():
+            self._database.many("UPDATE crops SET person = ? WHERE id = ?", rows)
 
     def remove(self, where: Filter, *, who: str | None = None, action: str = "remove") -> int:
         """See `Gallery.remove`."""

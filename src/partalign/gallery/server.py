@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from pgvector import Vector
 
 from partalign.errors import GalleryError
-from partalign.gallery.base import EVERYTHING, Gallery, Hits, check_changes, check_field, check_thumbnails
+from partalign.gallery.base import (
+    EVERYTHING,
+    Gallery,
+    Hits,
+    check_changes,
+    check_field,
+    check_persons,
+    check_thumbnails,
+)
 from partalign.gallery.connection import FORMAT, Connection
 from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record
 from partalign.gallery.sql import POSTGRES, condition
@@ -88,6 +96,16 @@ class ServerGallery(Gallery):
         statement = f"WITH done AS (UPDATE crops SET {assignments} WHERE {text} RETURNING 1) SELECT count(*) FROM done"  # noqa: S608
         with self._server.transaction():
             return self._server.run(statement, [*new.values(), *values])[0][0]
+
+    def name(self, persons: Mapping[str, str | None]) -> None:
+        """See `Gallery.name`."""
+        rows = check_persons(persons)
+        statement = (
+            "UPDATE crops SET person = new.person FROM unnest(?::text[], ?::text[]) AS new (person, id) "
+            "WHERE crops.id = new.id"
+        )
+        with self._server.transaction():
+            self._server.run(statement, ([person for person, _ in rows], [name for _, name in rows]))
 
     def remove(self, where: Filter, *, who: str | None = None, action: str = "remove") -> int:
         """See `Gallery.remove`."""

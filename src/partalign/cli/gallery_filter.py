@@ -1,0 +1,61 @@
+"""The options by which commands of `partalign gallery` choose records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from partalign.gallery.records import Filter
+from partalign.gallery.times import parse_time
+
+Texts = Annotated[tuple[str, ...], Parameter(negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Chosen:
+    """Records that meet all of these conditions; by default all records.
+
+    Args:
+        camera: of this camera; this and the next ones may be repeated
+        not_camera: of any camera but this
+        person: of this person
+        tracklet: of this tracklet
+        source: of this file
+        id: of this id
+        tag: with this tag
+        since: seen at this time or later: 2026-05-01T12:30 (UTC), or seconds from the start of a video
+        until: seen at this time or earlier
+        labelled: with a person's name, or (--no-labelled) without one
+    """
+
+    camera: Texts = ()
+    not_camera: Texts = ()
+    person: Texts = ()
+    tracklet: Texts = ()
+    source: Texts = ()
+    id: Texts = ()
+    tag: Texts = ()
+    since: str | None = None
+    until: str | None = None
+    labelled: bool | None = None
+
+    def filter(self) -> Filter:
+        """Return the choice as the gallery takes it. Raises GalleryError."""
+        return Filter(
+            cameras=self.camera or None,
+            not_cameras=self.not_camera,
+            persons=self.person or None,
+            tracklets=self.tracklet or None,
+            sources=self.source or None,
+            ids=self.id or None,
+            tags=self.tag,
+            since=None if self.since is None else parse_time(self.since),
+            until=None if self.until is None else parse_time(self.until),
+            labelled=self.labelled,
+        )
+
+
+EVERYTHING = Chosen()

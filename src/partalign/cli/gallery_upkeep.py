@@ -1,0 +1,207 @@
+"""partalign gallery export, import, verify, compact, cluster, merge, split, index, log."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
+
+from partalign.cli.gallery_filter import EVERYTHING, Chosen
+from partalign.errors import GalleryError
+
+Flag = Annotated[bool, Parameter(negative="")]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def export_(gallery: str, out: Path, *, chosen: Chosen = EVERYTHING) -> None:
+    """Write records, descriptors and thumbnails to one Parquet file.
+
+    Example: partalign gallery export people.gallery people.parquet
+
+    Args:
+        gallery: its folder, or the address on a server
+        out: the file to write (.parquet)
+    """
+    from partalign.gallery import open_gallery
+    from partalign.gallery.transfer import export_gallery
+
+    where = chosen.filter()
+    with open_gallery(gallery, read_only=True) as opened:
+        print(f"{export_gallery(opened, out, where):,} records: {out}")
+
+
+def import_(gallery: str, file: Path) -> None:
+    """Add what another gallery exported; the gallery is made where there is none.
+
+    Example: partalign gallery import postgresql://me@server/people people.parquet
+
+    Args:
+        gallery: its folder, or the address on a server
+        file: made by `partalign gallery export`
+    """
+    from partalign.gallery import open_gallery
+    from partalign.gallery.transfer import import_gallery, read_model
+
+    with open_gallery(gallery, model=read_model(file), create=True) as opened:
+        done = import_gallery(opened, file)
+        print(f"{opened.url}: {done.new:,} added, {done.replaced:,} replaced, {opened.count():,} in all")
+
+
+def verify_(gallery: str) -> int:
+    """Read everything and say what is damaged; leaves with 1 where something is.
+
+    Example: partalign gallery verify people.gallery
+
+    Args:
+        gallery: its folder, or the address on a server
+    """
+    from partalign.gallery import open_gallery
+
+    with open_gallery(gallery, read_only=True) as opened:
+        problems, count = opened.verify(), opened.count()
+    for line in problems:
+        print(line, file=sys.stderr)
+    print(f"{count:,} records, {'nothing damaged' if not problems else f'{len(problems):,} problems'}")
+    return 1 if problems else 0
+
+
+def compact_(gallery: str) -> None:
+    """Give back the space of what was removed.
+
+    Example: partalign gallery compact people.gallery
+
+    Args:
+        gallery: its folder, or the address on a server
+    """
+    from partalign.gallery import open_gallery
+
+    with open_gallery(gallery) as opened:
+        print(f"{opened.compact() / 2**20:,.1f} MiB given back, {opened.info().bytes / 2**20:,.1f} MiB in all")
+
+
+def cluster_(
+    gallery: str,
+    *,
+    chosen: Chosen = EVERYTHING,
+    similarity: float | None = None,
+    least: PositiveInt = 2,
+    again: Flag = False,
+    dry: Flag = False,
+    model: Path | None = None,
+) -> None:
+    """Tell persons apart in crops without names: alike crops get one name, person-1, person-2 ...
+
+    Correct what went wrong with `merge` and `split`; names that you gave stay as they are.
+
+    Example: partalign gallery cluster people.gallery --similarity 0.6
+
+    Args:
+        gallery: its folder, or the address on a server
+        similarity: how alike the crops of a person are on average; by default what makes the same person 95%
+            probable, by the model's calibration
+        least: crops that a person has at least; others stay without a name
+        again: also those that an earlier run named
+        dry: only say how many persons there would be
+        model: the model whose calibration is taken, by default the shipped one
+    """
+    from partalign.gallery import open_gallery
+    from partalign.gallery.people import name_people
+
+    where = chosen.filter()
+    if similarity is None:
+        from partalign.weights.packing import read_info
+
+        calibration = read_info(model).calibration
+        if calibration is None:
+            raise GalleryError("the model has no calibration to take a similarity from: give --similarity")
+        similarity = calibration.threshold(0.95)
+    with open_gallery(gallery, read_only=dry) as opened:
+        found = name_people(opened, where, similarity, least=least, again=again, dry=dry)
+    told = f"{found.persons:,} persons in {found.named:,} of {found.records:,} records"
+    print(f"at a similarity of {similarity:.3f}: {told}{', nothing changed' if dry else ''}")
+
+
+def merge_(gallery: str, person: str, *others: str) -> None:
+    """Say that several names are one person.
+
+    Example: partalign gallery merge people.gallery anna person-3 person-8
+
+    Args:
+        gallery: its folder, or the address on a server
+        person: the name that stays, or a new one
+        others: names that become this one
+    """
+    from partalign.gallery import open_gallery
+    from partalign.gallery.people import merge
+
+    with open_gallery(gallery) as opened:
+        print(f"{merge(opened, person, others, who='command line'):,} records are now of {person}")
+
+
+def split_(gallery: str, *records: str, person: str | None = None) -> None:
+    """Say that some records are of another person than their name says.
+
+    Example: partalign gallery split people.gallery 5f0c2b... 77ab01... --person berta
+
+    Args:
+        gallery: its folder, or the address on a server
+        records: ids of the records
+        person: their person's name; by default a new one, person-N
+    """
+    from partalign.gallery import open_gallery
+    from partalign.gallery.people import split
+
+    with open_gallery(gallery) as opened:
+        name = split(opened, records, person, who="command line")
+        print(f"{len(set(records)):,} records are now of {name}")
+
+
+def index_(gallery: str, *, queries: PositiveInt = 100, drop: Flag = False) -> None:
+    """Build an approximate index on a server, for `search --approximate`, and say what share of the best it finds.
+
+    Example: partalign gallery index postgresql://me@server/people
+
+    Args:
+        gallery: the address on a server
+        queries: records that are searched by, to measure that
+        drop: remove the index instead
+    """
+    from partalign.gallery import open_gallery
+
+    with open_gallery(gallery) as opened:
+        if drop:
+            opened.drop_index()
+            print("index removed")
+        else:
+            print(f"recall of the exact best 10: {opened.build_index(queries):.2%}")
+
+
+def log_(gallery: str, *, top: PositiveInt = 50, json_: Json = False) -> None:
+    """Show who searched and removed, newest first.
+
+    Example: partalign gallery log people.gallery
+
+    Args:
+        gallery: its folder, or the address on a server
+        top: how many lines
+        json_: print everything as JSON
+    """
+    from dataclasses import asdict
+
+    from partalign.gallery import open_gallery
+
+    with open_gallery(gallery, read_only=True) as opened:
+        entries = opened.entries(top)
+    if json_:
+        print(json.dumps([asdict(entry) for entry in entries]))
+        return
+    for entry in entries:
+        told = " ".join(f"{name}={value}" for name, value in entry.details.items())
+        print(
+            f"{datetime.fromtimestamp(entry.time, UTC):%Y-%m-%d %H:%M:%S}  {entry.who or '-'}  {entry.action}  {told}"
+        )
