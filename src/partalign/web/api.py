@@ -96,16 +96,11 @@ def search(wanted: schemas.Search, the: The, who: Searcher, request: Request) ->
 
 
 @router.get("/records")
-def records(
-    the: The,
-    where: Annotated[schemas.Where, Query()],
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
-) -> schemas.Records:
+def records(the: The, wanted: Annotated[schemas.Listing, Query()]) -> schemas.Records:
     """List records that pass, in the order of their ids."""
-    chosen = where.filter()
-    page = the.gallery.records(chosen, limit=limit, offset=offset)
-    return schemas.Records(records=[schemas.RecordOut.of(record) for record in page], total=the.gallery.count(chosen))
+    where = wanted.filter()
+    page = the.gallery.records(where, limit=wanted.limit, offset=wanted.offset)
+    return schemas.Records(records=[schemas.RecordOut.of(record) for record in page], total=the.gallery.count(where))
 
 
 @router.get("/records/{name:path}")

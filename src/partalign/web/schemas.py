@@ -39,7 +39,14 @@ class Where(Strict):
 
     def filter(self) -> Filter:
         """Return it as the gallery's."""
-        return Filter(**self.model_dump())
+        return Filter(**self.model_dump(include=set(Where.model_fields)))
+
+
+class Listing(Where):
+    """A page of the records that pass."""
+
+    limit: int = Field(default=100, ge=1, le=1000)
+    offset: int = Field(default=0, ge=0, le=1_000_000_000)
 
 
 class Subject(Strict):

@@ -50,8 +50,7 @@ def run(
         raise MissingExtraError(f'the page needs {error.name}: pip install "partalign[web]"') from None
     access = open_doors(address, tokens)
     with listen(address) as listening:
-        search = PictureSearch.open(gallery, model, device=device)
-        with search.gallery:
+        with PictureSearch.open(gallery, model, device=device) as search:
             search.gallery.log("serve", address=address.host)  # a gallery that cannot keep a log is not served
             app = make_app(search, access, replace(Limits(), **limits))
             config = uvicorn.Config(

@@ -65,13 +65,13 @@ class Explained:
         return self.found.sentence(self.probability)
 
     def draw(self, *, dark: bool, bars: bool, lines: int = 10) -> bytes:
-        """Return the picture of `partalign explain`, PNG; without bars it suits a narrow screen."""
+        """Return the picture of `partalign explain`, PNG; without bars (and probability) it suits a narrow screen."""
         sheet = draw_explanation(
             self.pictures,
             self.found.maps,
             self.found.strongest(lines),
             parts=self.found.parts if bars and self.found.weights is not None else None,
-            probability=self.probability,
+            probability=self.probability if bars else None,
             theme=DARK if dark else LIGHT,
         )
         file = io.BytesIO()

@@ -51,7 +51,7 @@ async function searched(offset) {
   });
   state.person = found.person;
   await learn();
-  const meant = calibrated === "true" ? "Per cent: how probable the same person is, had it been as likely as not." : "";
+  const meant = calibrated === "true" ? "Per cent: how probable the same person is, at even odds before looking." : "";
   return { items: found.matches.map((match) => ({ record: match.record, match })), further: found.further, said: meant };
 }
 
@@ -129,6 +129,8 @@ async function send(files) {
 // Showing
 
 function show() {
+  filters.elements.rerank.closest("label").hidden = !state.subject;
+  filters.elements.other_cameras.closest("label").hidden = !state.subject?.like;
   byId("title").textContent = state.subject ? "Most similar crops" : "All crops";
   cards.replaceChildren(...state.items.map(({ record, match }, i) => {
     const button = card(record, match, state.person);
@@ -310,4 +312,5 @@ addEventListener("drop", (event) => {
 
 if (matchMedia("(max-width: 760px)").matches) byId("filter-box").open = false;
 addEventListener("hashchange", followHash);
+addEventListener("resize", showSightings);
 followHash();

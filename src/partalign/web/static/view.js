@@ -4,7 +4,8 @@ import { thumbnail } from "./api.js";
 
 const FIRST_DATE = 1e8; // as in gallery/records.py: a smaller time is no date
 const SVG = "http://www.w3.org/2000/svg";
-const dates = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const dates = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const years = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 export function make(tag, values = {}, ...children) {
   const element = document.createElement(tag);
@@ -25,9 +26,12 @@ export function moment(time) {
   return time >= FIRST_DATE ? dates.format(time * 1000) : `at ${Number(time.toFixed(2))}`;
 }
 
+const fully = (time) => (time !== null && time >= FIRST_DATE ? years.format(time * 1000) : moment(time));
+
+// Never 0% or 100%, as in pictures/explanation.py: no calibration can promise that.
 export function percent(probability) {
-  const value = Math.round(100 * probability);
-  return value < 1 ? "< 1%" : value > 99 ? "> 99%" : `${value}%`;
+  const value = 100 * probability;
+  return value < 1 ? "< 1%" : value > 99 ? "> 99%" : `${Math.round(value)}%`;
 }
 
 export function score(match) {
@@ -48,8 +52,11 @@ export function card(record, match, person) {
     lines.push(make("meter", { min: 0, max: 1, value: Math.max(0, match.probability ?? match.similarity), ariaHidden: "true" }));
   }
   const more = match?.more ? ` · ${match.more + 1} crops` : "";
-  lines.push(make("span", { className: "quiet", title: place(record) }, place(record) + more));
-  if (record.person) lines.push(make("span", { className: "quiet", title: record.person }, record.person));
+  for (const line of [(record.camera ?? "") + more, record.person]) {
+    if (line) lines.push(make("span", { title: line }, line));
+  }
+  const when = moment(record.time) || record.source || "";
+  lines.push(make("span", { className: "quiet", title: fully(record.time) || when }, when));
   const button = make(
     "button",
     { type: "button", className: same ? "card same" : "card", tabIndex: -1 },
