@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from cyclopts.types import PositiveInt
 
 from partalign.cli import gallery_upkeep
-from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts
+from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count
 from partalign.errors import GalleryError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -144,12 +144,12 @@ def list_(
 
     where = chosen.filter()
     with open_gallery(gallery, read_only=True) as opened:
-        records, count = opened.records(where, limit=top, offset=(page - 1) * top), opened.count(where)
+        records, total = opened.records(where, limit=top, offset=(page - 1) * top), opened.count(where)
     if json_:
         print(json.dumps([record.as_dict() for record in records]))
         return
     print(_lines(["id", *_HEADINGS], [[record.id, *_cells(record)] for record in records]))
-    print(f"{len(records):,} of {count:,} records")
+    print(f"{len(records):,} of {count(total, 'record')}")
 
 
 @gallery.command
@@ -173,8 +173,10 @@ def info(gallery: str, *, json_: Json = False) -> None:
     how = "exactly" if found.index is None else f"exactly, or by {found.index}"
     print(f"{found.url}: {found.store}, {found.bytes / 2**20:,.1f} MiB, searched {how}")
     print(f"model: {found.model}")
-    print(f"{found.records:,} records of {found.persons:,} persons, {found.unlabelled:,} without a person")
-    print(f"{found.tracklets:,} tracklets; cameras: {_counts(cameras)}; tags: {_counts(tags)}")
+    print(
+        f"{count(found.records, 'record')} of {count(found.persons, 'person')}, {found.unlabelled:,} without a person"
+    )
+    print(f"{count(found.tracklets, 'tracklet')}; cameras: {_counts(cameras)}; tags: {_counts(tags)}")
     if found.first is not None:
         print(f"times: {show_time(Record('x', time=found.first))} to {show_time(Record('x', time=found.last))}")
 
@@ -195,7 +197,7 @@ def remove(gallery: str, *, chosen: Chosen = EVERYTHING, yes: Flag = False) -> N
         raise GalleryError("expected a condition, such as --id or --camera; --yes removes everything")
     where = chosen.filter()
     with open_gallery(gallery) as opened:
-        print(f"{opened.remove(where, who='command line'):,} records removed")
+        print(f"{count(opened.remove(where, who='command line'), 'record')} removed")
 
 
 @gallery.command
@@ -214,7 +216,7 @@ def forget(gallery: str, *, person: str | None = None, older_than: str | None = 
 
     before = None if older_than is None else time.time() - parse_age(older_than)
     with open_gallery(gallery) as opened:
-        print(f"{opened.forget(person=person, before=before, who='command line'):,} records forgotten")
+        print(f"{count(opened.forget(person=person, before=before, who='command line'), 'record')} forgotten")
 
 
 _HEADINGS = ["person", "camera", "time", "tracklet", "source"]

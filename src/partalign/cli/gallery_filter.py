@@ -59,3 +59,8 @@ class Chosen:
 
 
 EVERYTHING = Chosen()
+
+
+def count(number: int, what: str) -> str:
+    """Return a number with the word for what is counted: 1 record, 2,000 records."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

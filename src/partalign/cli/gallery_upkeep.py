@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from partalign.cli.gallery_filter import EVERYTHING, Chosen
+from partalign.cli.gallery_filter import EVERYTHING, Chosen, count
 from partalign.errors import GalleryError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -32,7 +32,7 @@ def export_(gallery: str, out: Path, *, chosen: Chosen = EVERYTHING) -> None:
 
     where = chosen.filter()
     with open_gallery(gallery, read_only=True) as opened:
-        print(f"{export_gallery(opened, out, where):,} records: {out}")
+        print(f"{count(export_gallery(opened, out, where), 'record')}: {out}")
 
 
 def import_(gallery: str, file: Path) -> None:
@@ -63,10 +63,10 @@ def verify_(gallery: str) -> int:
     from partalign.gallery import open_gallery
 
     with open_gallery(gallery, read_only=True) as opened:
-        problems, count = opened.verify(), opened.count()
+        problems, total = opened.verify(), opened.count()
     for line in problems:
         print(line, file=sys.stderr)
-    print(f"{count:,} records, {'nothing damaged' if not problems else f'{len(problems):,} problems'}")
+    print(f"{count(total, 'record')}, {count(len(problems), 'problem') if problems else 'nothing damaged'}")
     return 1 if problems else 0
 
 
@@ -122,7 +122,7 @@ def cluster_(
         similarity = calibration.threshold(0.95)
     with open_gallery(gallery, read_only=dry) as opened:
         found = name_people(opened, where, similarity, least=least, again=again, dry=dry)
-    told = f"{found.persons:,} persons in {found.named:,} of {found.records:,} records"
+    told = f"{count(found.persons, 'person')} in {found.named:,} of {count(found.records, 'record')}"
     print(f"at a similarity of {similarity:.3f}: {told}{', nothing changed' if dry else ''}")
 
 
@@ -140,7 +140,7 @@ def merge_(gallery: str, person: str, *others: str) -> None:
     from partalign.gallery.people import merge
 
     with open_gallery(gallery) as opened:
-        print(f"{merge(opened, person, others, who='command line'):,} records are now of {person}")
+        print(f"{count(merge(opened, person, others, who='command line'), 'record')} are now of {person}")
 
 
 def split_(gallery: str, *records: str, person: str | None = None) -> None:
@@ -158,7 +158,7 @@ def split_(gallery: str, *records: str, person: str | None = None) -> None:
 
     with open_gallery(gallery) as opened:
         name = split(opened, records, person, who="command line")
-        print(f"{len(set(records)):,} records are now of {name}")
+        print(f"{count(len(set(records)), 'record')} are now of {name}")
 
 
 def index_(gallery: str, *, queries: PositiveInt = 100, drop: Flag = False) -> None:

@@ -28,7 +28,7 @@ def best_rows(
     limits = np.full(len(queries), _LOWEST, dtype=np.float32)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     held, most = 0, max(8 * count * len(queries), 2**16)
-    step = int(np.clip(_SCORES // max(len(queries), 1), 1024, _ROWS))
+    step = min(max(_SCORES // max(len(queries), 1), 1024), _ROWS)
     transposed = np.ascontiguousarray(queries.T)
     for first in range(0, len(matrix), step):
         scores, rows = _scores(matrix, transposed, slice(first, min(first + step, len(matrix))), mask)

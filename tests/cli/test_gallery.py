@@ -1,0 +1,171 @@
+"""`partalign gallery` as a user types it, with the shipped model, on generated people."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from partalign.cli import main
+from partalign.gallery import ModelName, open_gallery
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; returns what it printed, standard output or, where it is to fail, the one line of the error."""
+
+    def run_command(*words, expect=0):
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in ("gallery", *words)])
+        printed = capsys.readouterr()
+        assert left.value.code == expect, printed.out + printed.err
+        assert "Traceback" not in printed.err
+        if expect:
+            assert len(printed.err.splitlines()) == 1, printed.err
+        return printed.err if expect else printed.out
+
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def crops(tiny_market, tmp_path_factory):
+    """Four persons, one crop in camera c1 and one in c2 each."""
+    folder = tmp_path_factory.mktemp("crops")
+    for path in sorted((tiny_market / "Market-1501-v15.09.15" / "bounding_box_test").glob("*_000001_01.jpg")):
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def people(run, crops, tmp_path):
+    run("add", tmp_path / "people", crops, "--tag", "monday")
+    return tmp_path / "people"
+
+
+def ids(run, gallery, *options):
+    return [record["id"] for record in json.loads(run("list", gallery, "--json", *options))]
+
+
+def test_adding_twice_replaces(run, crops, tmp_path):
+    assert "8 added, 0 replaced, 8 in all" in run("add", tmp_path / "g", crops)
+    first = sorted(crops.iterdir())[0]
+    assert "0 added, 1 replaced, 8 in all" in run("add", tmp_path / "g", first, "--tag", "new")
+    assert json.loads(run("list", tmp_path / "g", "--tag", "new", "--json"))[0]["source"] == str(first.resolve())
+
+
+def test_search_by_pictures_filters_pages_and_draws(run, people, crops, tmp_path):
+    picture = crops / "0009_c1s1_000001_01.jpg"
+    found = json.loads(run("search", people, picture, "--json"))
+    assert [match["rank"] for match in found] == list(range(1, 9))
+    assert found[0]["record"]["source"].endswith(picture.name)
+    assert found[0]["similarity"] == pytest.approx(1, abs=1e-5)
+    assert 0 < found[-1]["probability"] < found[0]["probability"] <= 1
+    other = json.loads(run("search", people, picture, "--not-camera", "c1", "--json", "--top", 2))
+    assert [match["record"]["camera"] for match in other] == ["c2", "c2"]
+    paged = json.loads(run("search", people, picture, "--top", 3, "--page", 2, "--json"))
+    assert [match["record"]["id"] for match in paged] == [match["record"]["id"] for match in found[3:6]]
+    assert len(json.loads(run("search", people, picture, "--rerank", "--group", "--combine", "max", "--json"))) == 8
+    shown = run("search", people, picture, "--top", 3, "--out", tmp_path / "found.png")
+    assert "similarity" in shown.splitlines()[0]
+    assert shown.splitlines()[-1] == str(tmp_path / "found.png")
+    with Image.open(tmp_path / "found.png") as drawn:
+        assert drawn.width > 400
+
+
+def test_search_by_records_of_the_gallery(run, people, tmp_path):
+    name = ids(run, people, "--camera", "c1", "--person", "0009")[0]
+    found = json.loads(
+        run("search", people, "--like", name, "--other-cameras", "--json", "--out", tmp_path / "f.png").splitlines()[0]
+    )
+    assert {match["record"]["camera"] for match in found} == {"c2"}
+    assert name not in [match["record"]["id"] for match in found]
+
+
+def test_a_folder_with_a_table_keeps_its_records(run, crops, tmp_path):
+    name = sorted(crops.iterdir())[0].name
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / name).write_bytes((crops / name).read_bytes())
+    (tmp_path / "found" / "crops.csv").write_text(f"path,camera,tracklet,time\n{name},lobby,t7,1777638600\n")
+    run("add", tmp_path / "g", tmp_path / "found")
+    record = json.loads(
+        run("list", tmp_path / "g", "--since", "2026-05-01T12:30", "--until", "2026-05-01T12:30", "--json")
+    )
+    assert [(r["camera"], r["tracklet"], r["person"]) for r in record] == [("lobby", "t7", None)]
+    assert "2026-05-01 12:30:00" in run("list", tmp_path / "g")
+    found = json.loads(run("search", tmp_path / "g", "--by-tracklet", "t7", "--json"))
+    assert found == []
+
+
+def test_list_info_and_log(run, people):
+    assert "3 of 8 records" in run("list", people, "--top", 3)
+    assert len(ids(run, people, "--top", 3, "--page", 3)) == 2
+    told = run("info", people)
+    assert "8 records of 4 persons" in told
+    assert "c1 (4), c2 (4)" in told
+    assert "monday (8)" in told
+    assert json.loads(run("info", people, "--json"))["records_of_camera"] == {"c1": 4, "c2": 4}
+    run("remove", people, "--camera", "c1")
+    assert "remove  removed=4" in run("log", people)
+    assert json.loads(run("log", people, "--json"))[0]["who"] == "command line"
+
+
+def test_remove_and_forget(run, people):
+    assert "expected a condition" in run("remove", people, expect=1)
+    assert "1 record removed" in run("remove", people, "--camera", "c1", "--person", "0009")
+    assert "2 records forgotten" in run("forget", people, "--person", "0010")
+    assert "0 records forgotten" in run("forget", people, "--older-than", "1h")
+    assert "expected an age" in run("forget", people, "--older-than", "soon", expect=1)
+    assert "either a person or an age" in run("forget", people, expect=1)
+    assert "5 records removed" in run("remove", people, "--yes")
+    assert "0 of 0" in run("list", people)
+
+
+def test_export_import_verify_compact(run, people, tmp_path):
+    assert "4 records" in run("export", people, tmp_path / "all.parquet", "--camera", "c1")
+    assert "4 added, 0 replaced, 4 in all" in run("import", tmp_path / "copy", tmp_path / "all.parquet")
+    assert "4 records, nothing damaged" in run("verify", tmp_path / "copy")
+    run("remove", tmp_path / "copy", "--person", "0009")
+    assert "given back" in run("compact", tmp_path / "copy")
+    with (tmp_path / "copy" / "vectors-2.f32").open("r+b") as file:
+        file.write(b"\x55\x55")
+    problem = run("verify", tmp_path / "copy", expect=1)
+    assert "is not the one that was added" in problem
+
+
+def test_cluster_merge_and_split(run, crops, tmp_path):
+    gallery = tmp_path / "g"
+    (tmp_path / "plain").mkdir()
+    for number, path in enumerate(sorted(crops.iterdir())):
+        (tmp_path / "plain" / f"x{number}.jpg").write_bytes(path.read_bytes())
+    run("add", gallery, tmp_path / "plain", "--camera", "door")
+    assert "persons in" in run("cluster", gallery, "--dry")
+    assert "1 person in 8 of 8 records, nothing changed" in run("cluster", gallery, "--similarity", -0.99, "--dry")
+    run("cluster", gallery, "--similarity", -0.99)
+    assert "8 records are now of anna" in run("merge", gallery, "anna", "person-1")
+    first, second, *_ = ids(run, gallery)
+    assert "2 records are now of person-1" in run("split", gallery, first, second)
+    assert ids(run, gallery, "--person", "person-1") == [first, second]
+    assert "6 records" in run("info", gallery) or len(ids(run, gallery, "--person", "anna")) == 6
+    assert "no record has" in run("merge", gallery, "anna", "nobody", expect=1)
+
+
+def test_what_goes_wrong_is_told_in_one_line(run, people, crops, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no such file" in run("add", people, tmp_path / "nowhere", expect=1)
+    assert "found none" in run("add", people, tmp_path / "empty", expect=1)
+    assert "expected pictures" in run("add", people, expect=1)
+    assert not (tmp_path / "new").exists()
+    run("add", tmp_path / "new", tmp_path / "empty", expect=1)
+    assert not (tmp_path / "new").exists(), "nothing is made where there is nothing to add"
+    assert "expected a gallery or an empty folder" in run("add", crops, crops, expect=1)
+    assert "partalign gallery add" in run("list", tmp_path / "nowhere", expect=1)
+    assert "another kind of folder" in run("search", crops, sorted(crops.iterdir())[0], expect=1)
+    assert "give one of them" in run("search", people, expect=1)
+    assert "expected a time" in run("list", people, "--since", "yesterday", expect=1)
+    assert "nobody" in run("search", people, "--like", "nobody", expect=1)
+    assert "needs no index" in run("index", people, expect=1)
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    assert "bad.jpg" in run("add", people, tmp_path / "bad.jpg", expect=1)
+    assert "expected a file of `partalign gallery export`" in run("import", people, tmp_path / "bad.jpg", expect=1)
+    open_gallery(tmp_path / "other", model=ModelName("other", "1", 8), create=True).close()
+    assert "cannot be compared" in run("add", tmp_path / "other", crops, expect=1)
+    assert "8 records, nothing damaged" in run("verify", people)
