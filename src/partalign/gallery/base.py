@@ -327,9 +327,8 @@ class Gallery(ABC):
             )
         if not len(vectors):
             return vectors.astype(np.float32)
-        # A float32 of the largest size has a square that is not finite.
-        wide = vectors.astype(np.float64)
-        lengths = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+        # In float64: a float32 of the largest size has a square that is not finite.
+        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
         bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
         if len(bad):
             raise GalleryError(
@@ -337,8 +336,12 @@ class Gallery(ABC):
                 f"{bad[0]}: embed that picture again or leave it out"
             )
         # One that is of unit length already stays bit by bit what it is.
-        lengths[np.abs(lengths - 1) < 1e-6] = 1
-        return (wide / lengths[:, None]).astype(np.float32)
+        plain = vectors.astype(np.float32, copy=False)
+        other = np.flatnonzero(np.abs(lengths - 1) >= 1e-6)
+        if len(other):
+            plain = plain.copy()
+            plain[other] = vectors[other].astype(np.float64) / lengths[other, None]
+        return plain
 
 
 def check_persons(persons: Mapping[str, str | None]) -> list[tuple[str | None, str]]:

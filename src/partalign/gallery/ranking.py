@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 
 _SCORES = 2**22  # similarities held at a time, 16 MB
-_ROWS = 2**15  # of the matrix at a time, at the most
+_FIRST = 2**11  # rows of the first block
+_ROWS = 2**15  # of a block, at the most
 _SPARSE = 0.4  # share of a block's rows below which they are copied out before the product
 _LOWEST = -2.0  # below any cosine
 
@@ -27,24 +28,22 @@ def best_rows(
     """
     limits = np.full(len(queries), _LOWEST, dtype=np.float32)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    held, most = 0, max(8 * count * len(queries), 2**16)
-    step = min(max(_SCORES // max(len(queries), 1), 1024), _ROWS)
     transposed = np.ascontiguousarray(queries.T)
-    for first in range(0, len(matrix), step):
+    largest = min(max(_SCORES // max(len(queries), 1), _FIRST), _ROWS)
+    new = first = 0
+    step = min(_FIRST, largest)
+    while first < len(matrix):
         scores, rows = _scores(matrix, transposed, slice(first, min(first + step, len(matrix))), mask)
-        if not scores.size:
-            continue
-        if first == 0 and len(scores) > count:
-            limits = np.maximum(limits, np.partition(scores, len(scores) - count, axis=0)[len(scores) - count])
+        if not first and len(scores) > count:  # else everything of the first block would be kept and sorted
+            limits = -np.partition(-scores.T, count - 1, axis=1)[:, count - 1]
         place, query = np.nonzero(scores >= limits)
         if len(place):
-            at = place + first if rows is None else rows[place]
-            found.append((query, at, scores[place, query]))
-            held += len(place)
-        if held > most:
-            found = [_kept(found, count, limits)]
-            held = len(found[0][0])
-            most = max(most, 2 * held)
+            found.append((query, place + first if rows is None else rows[place], scores[place, query]))
+            new += len(place)
+        if new > count * len(queries):
+            found, new = [_kept(found, count, limits)], 0
+        # As many rows as were seen before: of them about as many pass as are kept.
+        first, step = first + step, min(2 * step, largest)
     query, rows_found, values = _kept(found, count, limits)
     cuts = np.searchsorted(query, np.arange(len(queries) + 1))
     return [(rows_found[a:b], values[a:b]) for a, b in pairwise(cuts)]
@@ -56,6 +55,8 @@ def _scores(
     """Return the products (B, Q) of a block, and of which rows they are; None for all of the block."""
     if mask is None or (number := np.count_nonzero(mask[block])) == block.stop - block.start:
         return matrix[block] @ queries, None
+    if not number:
+        return np.empty((0, queries.shape[1]), np.float32), np.empty(0, np.intp)
     if number < _SPARSE * (block.stop - block.start):
         rows = np.flatnonzero(mask[block]) + block.start
         return matrix[rows] @ queries, rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ FIRST_DATE = 1e8
 start of a video, or frames: a place in its source."""
 
 _LONGEST = 4096  # characters of a text
+_NO_LINE = re.compile("[\n\r\0\ud800-\udfff]")  # the last: halves of a character, of file names that are no Unicode
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,16 @@ class Record:
             raise GalleryError(f"expected lists as tags and box of a record, found {values!r:.80}")
         return cls(**dict(values) | {"tags": tuple(tags), "box": None if box is None else tuple(box)})
 
+
+def stored_record(*values: Any) -> Record:
+    """Build a record of the values of its fields, in order, that a store holds: they were checked when they came in."""
+    record = object.__new__(Record)
+    for name, value in zip(_FIELDS, values, strict=True):
+        object.__setattr__(record, name, value)
+    return record
+
+
+_FIELDS = tuple(f.name for f in fields(Record))
 
 CHANGEABLE = ("person", "camera", "time", "source", "tracklet", "tags")
 """Fields of a record that `Gallery.update` changes."""
@@ -220,12 +232,8 @@ def record_id(source: str, box: Iterable[float] | None = None) -> str:
 
 def _check_text(value: object, name: str) -> None:
     # Tags are stored in one cell, a line each; PostgreSQL holds no zero character.
-    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST or any(c in value for c in "\n\r\0"):
+    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST or _NO_LINE.search(value):
         raise GalleryError(f"expected a line of text as `{name}` of a record, found {value!r:.80}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise GalleryError(f"expected Unicode text as `{name}` of a record, found {value!r:.80}") from None
 
 
 def _is_number(value: object) -> bool:

@@ -24,7 +24,7 @@ from partalign.gallery.base import (
     check_thumbnails,
 )
 from partalign.gallery.connection import FORMAT, Connection
-from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record
+from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record, stored_record
 from partalign.gallery.sql import POSTGRES, condition
 
 _FIELDS = "id, person, camera, time, source, tracklet, tags, box, added"
@@ -257,7 +257,7 @@ def _cells(record: Record, vector: np.ndarray, thumbnail: bytes | None, now: flo
 
 def _record(row: Sequence[Any]) -> Record:
     *plain, tags, box, added = row
-    return Record(*plain, tuple(tags), None if box is None else tuple(box), added)
+    return stored_record(*plain, tuple(tags), None if box is None else tuple(box), added)
 
 
 def _checksum(vector: np.ndarray) -> int:
