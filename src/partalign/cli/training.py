@@ -24,6 +24,8 @@ def train(
 
     Example: partalign train market1501-rcpm --data ~/data --out runs/rcpm --set seed=1
 
+    On several GPUs or machines: torchrun --nproc-per-node 4 -m partalign train ... --device cuda
+
     Args:
         recipe: a shipped recipe's name (see `partalign recipes`) or a TOML file
         data: the folder of the data set that the recipe names
@@ -34,6 +36,7 @@ def train(
         device: cpu, cuda, cuda:1 ...
     """
     from partalign.datasets import load_dataset
+    from partalign.training.processes import first_process
     from partalign.training.settings import TrainSettings, read_recipe
     from partalign.training.trainer import train as run
 
@@ -43,7 +46,8 @@ def train(
     model, scores = run(settings, split, out, resume=resume, device=device, on_error=corrupt)
     if scores is not None:
         print(scores.table())
-    print(f"model: {model}")
+    if first_process():
+        print(f"model: {model}")
 
 
 def pretrain_parts(

@@ -10,32 +10,43 @@ from torch.nn import functional as F
 from partalign.images import MEAN_BGR
 from partalign.training.settings import AugmentSettings
 
+_COLORS = np.array([1, 1, 1, 0.5, 0.5, 0.5])  # of light, contrast, saturation; of the white balance's channels
 
-def augment(pictures: Tensor, settings: AugmentSettings, draw: np.random.Generator) -> Tensor:
-    """Change a batch (B, 3, H, W) of mean-subtracted pictures; what is uncovered or erased is the mean colour (0)."""
-    count = len(pictures)
+
+def augment(
+    pictures: Tensor,
+    settings: AugmentSettings,
+    draw: np.random.Generator,
+    share: slice = slice(None),
+    total: int | None = None,
+) -> Tensor:
+    """Change a batch (B, 3, H, W) of mean-subtracted pictures; what is uncovered or erased is the mean colour (0).
+
+    share, total: where the pictures are only some of a batch, which of how many; they change as in the whole batch.
+    """
+    count = len(pictures) if total is None else total
     if settings.flip:
-        chosen = torch.from_numpy(draw.random(count) < settings.flip).to(pictures.device)
+        chosen = torch.from_numpy(draw.random(count)[share] < settings.flip).to(pictures.device)
         pictures = torch.where(chosen[:, None, None, None], pictures.flip(3), pictures)
     if settings.color:
-        pictures = _recolor(pictures, settings.color, draw)
+        pictures = _recolor(pictures, 1 + settings.color * _COLORS * draw.uniform(-1, 1, size=(count, 6))[share])
     if settings.crop:
-        pictures = _shift(pictures, settings.crop, draw)
+        pictures = _shift(pictures, settings.crop, draw.integers(0, 2 * settings.crop + 1, size=(count, 2))[share])
     if settings.erase:
+        own = {row: place for place, row in enumerate(range(count)[share])}
         for row in np.flatnonzero(draw.random(count) < settings.erase):
             top, left, height, width = _rectangle(pictures.shape[2], pictures.shape[3], draw)
-            pictures[row, :, top : top + height, left : left + width] = 0
+            if row in own:
+                pictures[own[row], :, top : top + height, left : left + width] = 0
     return pictures
 
 
-def _recolor(pictures: Tensor, strength: float, draw: np.random.Generator) -> Tensor:
+def _recolor(pictures: Tensor, factors: np.ndarray) -> Tensor:
     """Give every picture a light, a contrast, a saturation and a white balance of its own, as cameras differ in.
 
-    Each is a factor around 1, at most `strength` from it (half of that for each channel of the white balance). Values
-    stay between black and white.
+    factors: (B, 6) around 1, the last three of the white balance's channels. Values stay between black and white.
     """
     black = -torch.tensor(MEAN_BGR, device=pictures.device)[:, None, None]
-    factors = 1 + strength * draw.uniform(-1, 1, size=(len(pictures), 6)) * (1, 1, 1, 0.5, 0.5, 0.5)
     light, contrast, saturation = torch.from_numpy(factors[:, :3]).to(pictures).T[:, :, None, None, None]
     balance = torch.from_numpy(factors[:, 3:]).to(pictures)[:, :, None, None]
     pixels = (pictures - black) * (light * balance)
@@ -45,11 +56,10 @@ def _recolor(pictures: Tensor, strength: float, draw: np.random.Generator) -> Te
     return (level + contrast * (pixels - level)).clamp(0, 255) + black
 
 
-def _shift(pictures: Tensor, most: int, draw: np.random.Generator) -> Tensor:
-    """Pad by `most` pixels and cut every picture at a place of its own."""
+def _shift(pictures: Tensor, most: int, corners: np.ndarray) -> Tensor:
+    """Pad by `most` pixels and cut every picture at its corner, (B, 2): top and left, 0 to 2 `most`."""
     height, width = pictures.shape[2:]
     padded = F.pad(pictures, (most, most, most, most))
-    corners = draw.integers(0, 2 * most + 1, size=(len(pictures), 2))
     cut = [padded[i, :, top : top + height, left : left + width] for i, (top, left) in enumerate(corners)]
     return torch.stack(cut).contiguous(memory_format=torch.channels_last)
 

@@ -34,18 +34,22 @@ class Run:
     `settings.json` says what is being trained, `log.jsonl` has a line for every iteration and evaluation,
     `last.safetensors` is the newest checkpoint, `model.safetensors` the result. As a context manager it closes the log.
     Raises TrainingError where the folder holds another run, or one to be resumed was not asked for.
+    writes: of processes that train together only one writes.
     """
 
-    def __init__(self, folder: Path, settings: TrainSettings | PoseSettings, *, resume: bool = False):
-        self.folder, self.settings = Path(folder), settings
+    def __init__(
+        self, folder: Path, settings: TrainSettings | PoseSettings, *, resume: bool = False, writes: bool = True
+    ):
+        self.folder, self.settings, self._writes = Path(folder), settings, writes
         self._log_path = self.folder / "log.jsonl"
         self._checkpoint = self.folder / "last.safetensors"
         self._refuse_others(resume)
         self._file = None
-        self._board = _open_board(self.folder) if settings.tensorboard else None
+        self._board = _open_board(self.folder) if settings.tensorboard and writes else None
 
     def __enter__(self):
-        self._file = self._log_path.open("a", encoding="utf-8")
+        if self._writes:
+            self._file = self._log_path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *_):
@@ -58,7 +62,7 @@ class Run:
         """Give `trainer` the newest checkpoint's state; returns the iterations it has behind it (0 for a fresh run)."""
         # Only now: a run that could not even start leaves its folder free.
         claim = self.folder / "settings.json"
-        if not claim.exists():
+        if self._writes and not claim.exists():
             with atomic_file(claim) as file:
                 file.write(json.dumps(self.settings.model_dump(mode="json"), indent=2).encode())
         done = 0
@@ -66,15 +70,20 @@ class Run:
             tensors, description = read_checkpoint(self._checkpoint)
             trainer.restore(tensors, self._checkpoint)
             done = int(description["iteration"])
-        self._cut_log(done)
+        if self._writes:
+            self._cut_log(done)
         return done
 
     def save(self, trainer: Resumable, iteration: int) -> None:
         """Replace the checkpoint, atomically. Raises SaveError; the previous checkpoint then stays."""
+        if not self._writes:
+            return
         save_checkpoint(self._checkpoint, trainer.state(), {"format": 1, "kind": "training", "iteration": iteration})
 
     def log(self, iteration: int, **values: float) -> None:
         """Append one line to the log, and to TensorBoard; where no bar is drawn, print every twentieth."""
+        if not self._writes:
+            return
         self._write(iteration, values)
         if not progress.console.is_terminal and iteration % 20 == 0:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -108,7 +117,8 @@ class Run:
             "trained": self.settings.model_dump(mode="json"),
             "results": headline(scores) if scores else {},
         }
-        save_checkpoint(model, network.state_dict(), description)
+        if self._writes:
+            save_checkpoint(model, network.state_dict(), description)
         return model
 
     def _refuse_others(self, resume: bool) -> None:

@@ -31,6 +31,7 @@ from partalign.training.optimizer import (
     restore_optimizer,
     set_rates,
 )
+from partalign.training.processes import ALONE, Processes, joined
 from partalign.training.run import Run, under
 from partalign.training.sampler import BalancedSampler, IdentitySampler, Sampler
 from partalign.training.settings import TrainSettings
@@ -75,7 +76,10 @@ class Step:
 
 
 class Trainer:
-    """A network, its optimiser and its data. `step(i)` makes iteration i; nothing else depends on time or order."""
+    """A network, its optimiser and its data. `step(i)` makes iteration i; nothing else depends on time or order.
+
+    processes: those that train it together, each with its share of every batch.
+    """
 
     def __init__(
         self,
@@ -84,11 +88,18 @@ class Trainer:
         device: str = "cpu",
         on_error: OnError = "refuse",
         prepare: Prepare | None = None,
+        processes: Processes = ALONE,
     ):
-        self.settings, self.device = settings, torch.device(device)
+        self.settings, self.device, self.processes = settings, torch.device(device), processes
+        if settings.batch.size < 2 * processes.count:
+            raise TrainingError(
+                f"expected at least two crops of a batch for each process, found {settings.batch.size} for "
+                f"{processes.count}: start fewer processes or enlarge the batch"
+            )
         torch.manual_seed(settings.seed)
         network = (prepare or prepare_network)(settings)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        processes.share_statistics(self.network)
         self.pictures = Pictures(crops, self.network.input_size, on_error=on_error)
         # A damaged crop is met now, not hours later.
         self.rows = self.pictures.readable
@@ -117,14 +128,17 @@ class Trainer:
         s = self.settings
         rows = self.sampler.batch(iteration)
         set_rates(self.optimizer, rate_share(s.schedule, iteration))
-        pictures = network_input(self.pictures.batch(self.rows[rows])).to(self.device)
-        pictures = augment(pictures, s.augment, np.random.default_rng([s.seed, 4, iteration]))
+        own = self.processes.share(len(rows))
+        pictures = network_input(self.pictures.batch(self.rows[rows[own]])).to(self.device)
+        pictures = augment(pictures, s.augment, np.random.default_rng([s.seed, 4, iteration]), own, len(rows))
         self.optimizer.zero_grad(set_to_none=True)
         descriptors = self._describe(pictures)
         labels = self.labels[torch.from_numpy(rows).to(self.device)]
-        step, gradient = self._losses(descriptors.detach(), labels, iteration)
+        step, gradient = self._losses(self.processes.gather(descriptors.detach(), len(rows)), labels, iteration)
         _refuse_collapse(step, iteration)
-        self._backward(pictures, descriptors, gradient)
+        self._backward(pictures, descriptors, gradient[own])
+        # The head has seen all descriptors: its gradients are whole already.
+        self.processes.sum_gradients(self.network.parameters())
         if s.optimizer.clip is not None:
             nn.utils.clip_grad_norm_([p for _, p in self._named_parameters()], s.optimizer.clip)
         self.optimizer.step()
@@ -154,8 +168,10 @@ class Trainer:
         named = list(self.network.named_parameters())
         return named if self.head is None else named + [(f"head.{n}", p) for n, p in self.head.named_parameters()]
 
-    def _chunks(self, pictures: Tensor) -> list[Tensor]:
-        return list(pictures.split(self.settings.batch.chunk or len(pictures)))
+    def _chunks(self, rows: Tensor) -> list[Tensor]:
+        """Divide a process's share of a batch; all make the same number of chunks, since they wait for each other."""
+        share, largest = -(-self.settings.batch.size // self.processes.count), self.settings.batch.chunk
+        return list(rows.tensor_split(1 if largest is None else -(-share // largest)))
 
     def _describe(self, pictures: Tensor) -> Tensor:
         """Descriptors of the whole batch: with a graph if it passes at once, without one if it passes in chunks."""
@@ -248,13 +264,26 @@ def train(
 
     on_error: whether a crop that cannot be read stops the work ("refuse") or is named and left out ("skip").
     prepare: builds the network and loads what it starts from, once the random generator is seeded.
-    Returns the model's path and its scores on the split's query and gallery (None where there are none).
+    Started by `torchrun`, processes train together; the first one writes and evaluates.
+    Returns the model's path and its scores on the split's query and gallery (None where there are none, and in other
+    processes than the first).
     Raises TrainingError, PictureError, WeightsError, SaveError; what was saved before stays.
     """
-    run = Run(out, settings, resume=resume)
-    trainer = Trainer(settings, split.train, device, on_error, prepare)
-    first = run.restore(trainer)
-    total = settings.schedule.iterations
+    with joined(device) as (processes, device):
+        run = Run(out, settings, resume=resume, writes=processes.first)
+        processes.wait()  # before the first one claims the folder
+        trainer = Trainer(settings, split.train, device, on_error, prepare, processes)
+        _go_on(run, trainer, split)
+        scores = _evaluate(trainer, split) if processes.first else None
+        model = run.finish(trainer.result, scores)
+        processes.wait()  # for the model to be there
+        return model, scores
+
+
+def _go_on(run: Run, trainer: Trainer, split: Split) -> None:
+    """Make the iterations that a run still lacks."""
+    settings, writes = trainer.settings, trainer.processes.first
+    total, first = settings.schedule.iterations, run.restore(trainer)
     with progress.bar("training", total, completed=first) as advance, run:
         for iteration in range(first, total):
             began = time.perf_counter()
@@ -262,21 +291,19 @@ def train(
             speed = settings.batch.size / (time.perf_counter() - began)
             run.log(iteration + 1, **asdict(step), speed=speed)
             advance(1, f"loss {step.loss:.4f}  violating {step.violating:.1%}  {speed:.0f} images/s")
-            if settings.evaluate_every and (iteration + 1) % settings.evaluate_every == 0 and iteration + 1 < total:
-                scores = _evaluate(trainer.result, split, device, on_error)
-                run.log_scores(iteration + 1, scores)
-            if (iteration + 1) % settings.save_every == 0 or iteration + 1 == total:
-                run.save(trainer, iteration + 1)
-    scores = _evaluate(trainer.result, split, device, on_error)
-    return run.finish(trainer.result, scores), scores
+            done = iteration + 1
+            if writes and settings.evaluate_every and done % settings.evaluate_every == 0 and done < total:
+                run.log_scores(done, _evaluate(trainer, split))
+            if done % settings.save_every == 0 or done == total:
+                run.save(trainer, done)
 
 
-def _evaluate(network: PartAlignedNetwork, split: Split, device: str, on_error: OnError) -> Scores | None:
+def _evaluate(trainer: Trainer, split: Split) -> Scores | None:
     """Scores on the split's query and gallery; None where one of them is empty. Leaves the network training."""
     if not split.query or not split.gallery:
         return None
-    scores = evaluate(Embedder(network, device=device, on_error=on_error), split)
-    network.train()
+    scores = evaluate(Embedder(trainer.result, device=trainer.device, on_error=trainer.pictures.on_error), split)
+    trainer.result.train()
     return scores
 
 
