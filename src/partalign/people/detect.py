@@ -27,10 +27,13 @@ class HogDetector:
     """OpenCV's HOG people detector on a frame reduced to `rows` rows.
 
     The smallest person that is found is 96 pixels high after reducing: 27% of the frame with 360 rows. More rows find
-    smaller people, in time that grows with their square. Raises MissingExtraError without OpenCV.
+    smaller people, in time that grows with their square. Raises VideoError for rows out of range, MissingExtraError
+    without OpenCV.
     """
 
     def __init__(self, rows: int = 360):
+        if not 96 <= rows <= 4320:
+            raise VideoError(f"--rows: expected 96 to 4320, found {rows}")
         try:
             import cv2
         except ImportError:

@@ -30,7 +30,7 @@ MAX_PIXELS = 64_000_000
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 _SAMPLE = 65536  # bytes at each end of a file that, with its size, tell it from others
-_LISTS_OF_FILES = {"hls", "concat", "dash", "imf"}  # formats that would open files which nobody named
+_NO_VIDEOS = {"hls", "concat", "dash", "imf", "tty"}  # lists of files that nobody named; text shown as a terminal does
 _LATE = 0.5  # seconds by which a video may end before its header says
 
 
@@ -169,9 +169,10 @@ class Video:
             told = error.strerror or "unknown"
             raise VideoError(f"{self.path}: expected a video, cannot decode it ({told}); {advice}") from None
         kind = container.format.name
-        if not container.streams.video or _LISTS_OF_FILES & set(kind.split(",")):
+        pictures = bool(container.streams.video)
+        if not pictures or _NO_VIDEOS & set(kind.split(",")):
             container.close()
-            found = "a list of other files" if container.streams.video else "no pictures in it"
+            found = "text or a list of other files" if pictures else "no pictures in it"
             raise VideoError(f"{self.path}: expected a video, found {found} ({kind}); {advice}")
         return container
 

@@ -19,13 +19,14 @@ class Motion:
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
-        self._changed = np.ones((SIDE, SIDE), bool)
+        self._changed = np.zeros((SIDE, SIDE), bool)
 
     def moved(self, grey: np.ndarray) -> bool:
-        """Take the next frame as (SIDE, SIDE), uint8; return whether anything moved. In the first frame all does."""
+        """Take the next frame as (SIDE, SIDE), uint8; return whether anything moved, or it is the first."""
+        first = self._last is None
         if self._last is not None:
             self._changed = np.abs(grey.astype(np.int16) - self._last) >= _CHANGE
-        if moved := bool(self._changed.any()):
+        if moved := first or bool(self._changed.any()):
             self._last = grey
         return moved
 

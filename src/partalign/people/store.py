@@ -71,8 +71,9 @@ class Place:
         try:
             self.list.parent.mkdir(parents=True, exist_ok=True)
             self.crops.mkdir(exist_ok=True)
-            for left in self.crops.glob(".*.partial"):
-                left.unlink()
+            for folder in (self.crops, self.list.parent, self.out):
+                for left in folder.glob(".*.partial"):
+                    left.unlink()
             with self.list.open("ab") as file:
                 if file.tell() < length:
                     raise VideoError(
