@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from partalign.benchmarks import loss, network, reranking, scale, sketch, suite
+from partalign.benchmarks import gallery, loss, network, reranking, scale, sketch, suite
 from partalign.benchmarks.measure import Bar, Comparison, Cost
 from partalign.cli import main
 from partalign.cli.benchmarks import bench
@@ -98,5 +98,6 @@ def test_the_readme_explains_every_benchmark_and_reference():
         assert f"## {name}" in explained
     measured = [line.against for form in TINY.values() for line in form(rounds=1)]
     measured += [network.AGAINST, "full sort, Python", "full sort, scikit-learn", "full sort, numpy"]
+    measured += [gallery.PRODUCT, gallery.MASKED, gallery.BUDGET, gallery.ALONE]
     for against in (*measured, reranking.DENSE, reranking.PRODUCTS, scale.PRODUCT, scale.ALONE):
         assert f"**{against}**" in explained
