@@ -17,11 +17,10 @@ from partalign.web.service import REJECTED, By, Service
 
 _REFUSALS = (400, 401, 403, 404, 409, 413, 421, 422, 429, 503)
 
-router = APIRouter(
-    prefix="/api",
-    responses={status: {"model": Problem} for status in _REFUSALS},
-    dependencies=[Depends(HTTPBearer(auto_error=False, description="The guard checks it, or a browser's session."))],
-)
+BEARER = Depends(HTTPBearer(auto_error=False, description="A token; browsers may show their session's cookie instead."))
+"""Only describes: the guard has checked before."""
+
+router = APIRouter(prefix="/api", responses={status: {"model": Problem} for status in _REFUSALS})
 
 
 def _service(request: Request) -> Service:
@@ -77,12 +76,10 @@ def query(pictures: list[UploadFile], the: The) -> schemas.Query:
 @router.post("/search")
 def search(wanted: schemas.Search, the: The, who: Searcher, request: Request) -> schemas.Found:
     """Search by pictures or by records; results come best first."""
-    by, person = wanted.by, wanted.person
-    person = person or the.person_of(by)
-    found = the.find(
-        by,
+    person, found = the.find(
+        wanted.by,
         wanted.where.filter(),
-        person,
+        wanted.person,
         wanted.other_cameras,
         limit=wanted.limit + 1,
         offset=wanted.offset,
@@ -91,7 +88,7 @@ def search(wanted: schemas.Search, the: The, who: Searcher, request: Request) ->
         combine=wanted.combine,
     )
     matches = [schemas.MatchOut.of(match) for match in found[: wanted.limit]]
-    _log(request, the, who, "search", by="picture" if by.query else "record", results=len(matches))
+    _log(request, the, who, "search", by="picture" if wanted.query else "record", results=len(matches))
     return schemas.Found(person=person, matches=matches, further=len(found) > wanted.limit)
 
 

@@ -43,7 +43,7 @@ def make_app(search: PictureSearch, access: Access | None = None, limits: Limits
     )
     app.state.service, app.state.access = Service(search, limits), access
     app.add_middleware(Guard, access=access, limits=limits)
-    app.include_router(api.router)
+    app.include_router(api.router, dependencies=[] if access.open else [api.BEARER])
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=pages.FOLDER / "static"))
     for kind, handler in _HANDLERS.items():

@@ -17,9 +17,9 @@ Texts = Annotated[list[Text], Field(max_length=200)]
 
 
 class Strict(BaseModel):
-    """Refuses unknown fields."""
+    """Refuses unknown fields, and values of another kind: `true` is no date."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Where(Strict):
@@ -43,7 +43,9 @@ class Where(Strict):
 
 
 class Listing(Where):
-    """A page of the records that pass."""
+    """A page of the records that pass; in an address, where all values are text."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
 
     limit: int = Field(default=100, ge=1, le=1000)
     offset: int = Field(default=0, ge=0, le=1_000_000_000)

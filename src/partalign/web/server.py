@@ -49,27 +49,26 @@ def run(
     except ImportError as error:
         raise MissingExtraError(f'the page needs {error.name}: pip install "partalign[web]"') from None
     access = open_doors(address, tokens)
-    with listen(address) as listening:
-        with PictureSearch.open(gallery, model, device=device) as search:
-            search.gallery.log("serve", address=address.host)  # a gallery that cannot keep a log is not served
-            app = make_app(search, access, replace(Limits(), **limits))
-            config = uvicorn.Config(
-                app,
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=256,
-                timeout_graceful_shutdown=5,
-                ssl_certfile=address.certificate,
-                ssl_keyfile=address.key,
-            )
-            _load(config, address)
-            for line in greeting(address, access, listening.getsockname()[1]):
-                say(line)
-            with suppress(KeyboardInterrupt):  # the usual way to end a server
-                uvicorn.Server(config).run([listening])
+    with listen(address) as listening, PictureSearch.open(gallery, model, device=device) as search:
+        search.gallery.log("serve", address=address.host)  # a gallery that cannot keep a log is not served
+        app = make_app(search, access, replace(Limits(), **limits))
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=256,
+            timeout_graceful_shutdown=5,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
+        )
+        _load(config, address)
+        for line in greeting(address, access, listening.getsockname()[1]):
+            say(line)
+        with suppress(KeyboardInterrupt):  # the usual way to end a server
+            uvicorn.Server(config).run([listening])
 
 
 def open_doors(address: Address, tokens: Path | None) -> Access:

@@ -94,23 +94,23 @@ class Service:
             pictures = [check_picture(content, self.limits) for content in contents]
             return self.queries.keep(pictures, self.search.describe(pictures))
 
-    def find(self, by: By, where: Filter, person: str | None, other_cameras: bool, **options: Any) -> list[Match]:
-        """Search; records that were rejected for the person who is looked for are left out."""
-        person = person or self.person_of(by)
+    def find(
+        self, by: By, where: Filter, person: str | None, other_cameras: bool, **options: Any
+    ) -> tuple[str | None, list[Match]]:
+        """Search; returns who is looked for, where that is known, and the results.
+
+        That is `person`, else whose the records are that are searched by; what was rejected for them is left out.
+        """
+        person = person or _person_of(self._records_by(by))
         if person is not None:
             rejected = self.gallery.records(Filter(tags=(REJECTED + person,)))
             where = replace(where, not_ids=(*where.not_ids, *(record.id for record in rejected)))
         if by.query is not None:
-            return self.search.by_vectors(self.queries.find(by.query).vectors, where, **options)
+            return person, self.search.by_vectors(self.queries.find(by.query).vectors, where, **options)
+        options["other_cameras"] = other_cameras
         if by.tracklet is not None:
-            self._records_by(by)
-            return self.search.by_tracklet(by.tracklet, where, camera=by.camera, other_cameras=other_cameras, **options)
-        self._records_by(by)
-        return self.search.by_ids(by.like, where, other_cameras=other_cameras, **options)
-
-    def person_of(self, by: By) -> str | None:
-        """Return the person of the records that are searched by, the first that has one."""
-        return next((record.person for record in self._records_by(by) if record.person is not None), None)
+            return person, self.search.by_tracklet(by.tracklet, where, camera=by.camera, **options)
+        return person, self.search.by_ids(by.like, where, **options)
 
     def record(self, name: str) -> Record:
         """Return a record. Raises UnknownRecordError."""
@@ -155,7 +155,7 @@ class Service:
         """
         with self._deciding:
             record, asked = self.record(name), self._records_by(by)
-            person = person or self.person_of(by) or (record.person if same else None) or self._new_person()
+            person = person or _person_of(asked) or (record.person if same else None) or self._new_person()
             changed = [record, *(other for other in asked if other.person is None and other.id != name)]
             self.gallery.update(Filter(ids=tuple(other.id for other in changed[1:])), person=person)
             tags = tuple(tag for tag in record.tags if tag != REJECTED + person)
@@ -220,3 +220,7 @@ class Service:
         small = self.gallery.thumbnails([record.id]).get(record.id)
         if small is not None:
             yield read_picture(io.BytesIO(small)), True
+
+
+def _person_of(records: Sequence[Record]) -> str | None:
+    return next((record.person for record in records if record.person is not None), None)
