@@ -138,7 +138,8 @@ class Pictures:
         self.paths = [item.path if isinstance(item, Crop) else Path(item) for item in pictures]
         if boxes is not None and len(boxes) != len(self.paths):
             raise ShapeError(f"expected one box for each of {len(self.paths)} pictures, found {len(boxes)}")
-        self.size, self.on_error = size, on_error
+        self.size = size
+        self.on_error: Literal["refuse", "skip"] = on_error
         self.boxes = (None,) * len(self.paths) if boxes is None else boxes
         shape = (len(self.paths), *size, 3)
         # Fresh memory costs nothing until it is written to.

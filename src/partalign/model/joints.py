@@ -27,7 +27,7 @@ def _offsets(values: np.ndarray, tops: np.ndarray) -> np.ndarray:
     """
     # A border of zeros: no joint lies between it and the highest value.
     padded = np.pad(values, ((0, 0), (1, 1)))
-    near = np.take_along_axis(padded, tops[:, None] + (0, 1, 2), axis=1)
+    near = np.take_along_axis(padded, tops[:, None] + np.arange(3), axis=1)
     before, here, after = np.log(np.maximum(near, 1e-3 * np.maximum(values.max(1, keepdims=True), 1e-12))).T
     curve = before - 2 * here + after
     inside = (tops > 0) & (tops < values.shape[1] - 1) & (curve <= -1e-6)

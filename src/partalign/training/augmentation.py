@@ -34,7 +34,7 @@ def augment(
         pictures = _shift(pictures, settings.crop, draw.integers(0, 2 * settings.crop + 1, size=(count, 2))[share])
     if settings.erase:
         own = {row: place for place, row in enumerate(range(count)[share])}
-        for row in np.flatnonzero(draw.random(count) < settings.erase):
+        for row in np.flatnonzero(draw.random(count) < settings.erase).tolist():
             top, left, height, width = _rectangle(pictures.shape[2], pictures.shape[3], draw)
             if row in own:
                 pictures[own[row], :, top : top + height, left : left + width] = 0

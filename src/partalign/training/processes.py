@@ -117,9 +117,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
         shared.training = norm.training
         return shared
 
-    def forward(self, maps: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         if not self.training:
-            return super().forward(maps)
+            return super().forward(input)
+        maps = input
         values = maps.float()
         count = _Sum.apply(values.new_tensor([maps.numel() / self.num_features]))
         mean = _Sum.apply(values.sum((0, 2, 3))) / count
