@@ -237,6 +237,9 @@ def test_boxes_outside_the_frame_give_no_crops(video, tmp_path):
     (found,) = find_people(video, tmp_path / "out", boxes=[tmp_path / "b.txt"])
     assert all(crop.tracklet == "hall ä-2" for crop in find_crops([tmp_path / "out"]))
     assert found.crops >= 1
+    (tmp_path / "late.txt").write_text("1,1,5,5,24,48,1\n500,1,5,5,24,48,1\n501,2,5,5,24,48,1\n")
+    (found,) = find_people(video, tmp_path / "late", boxes=[tmp_path / "late.txt"])
+    assert found.note == "2 of 3 boxes are of frames after its end"
 
 
 def test_a_truncated_video_keeps_its_people_and_says_where_it_ends(video, tmp_path):
@@ -245,6 +248,30 @@ def test_a_truncated_video_keeps_its_people_and_says_where_it_ends(video, tmp_pa
     (found,) = find_people(path, tmp_path / "out", detector=find_colours)
     assert found.tracklets >= 1
     assert "of 21.0 seconds; what was there is kept" in found.note
+
+
+def test_names_that_mean_something_in_the_folder_are_not_taken(video, tmp_path):
+    for name in ("gallery", "crops.csv", "...", "a" * 200):
+        copy = tmp_path / f"{name}.mp4"
+        copy.write_bytes(video.read_bytes())
+        find_people(copy, tmp_path / "out", detector=find_colours)
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == [".people", "a" * 80, "crops.csv-video", "gallery-video", "video"]
+    assert {crop.camera for crop in find_crops([tmp_path / "out"])} == set(folders[1:])
+
+
+def test_a_folder_of_frames_is_not_written_into(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "1.png")
+    with pytest.raises(VideoError, match="another folder for the crops"):
+        find_people(tmp_path, tmp_path, detector=find_colours)
+
+
+def test_a_video_without_frames_is_told(tmp_path):
+    path = write_video(tmp_path / "none.mkv", [WALL] * 30)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(bytes([0x1F, 0x43, 0xB6, 0x75])) + 30])  # cut in the first cluster
+    (found,) = find_people(path, tmp_path / "out", detector=find_colours)
+    assert found.note == "not one frame could be decoded"
 
 
 def test_an_empty_room_gives_no_table(tmp_path):

@@ -76,9 +76,9 @@ def _seconds(start: str | None) -> float:
         return 0.0
     try:
         moment = datetime.fromisoformat(start)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         raise VideoError(f'--start: expected a time such as "2026-11-23 08:00", found {start!r:.40}') from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _line(one: Found) -> str:

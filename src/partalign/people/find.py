@@ -90,7 +90,7 @@ def find_people(
         raise VideoError(
             f"expected one file of boxes for each of {len(paths)} sources and no detector, found {len(boxes)}"
         )
-    check_out(out)
+    check_out(out, paths)
     opened = [open_source(path, settings.rate) for path in paths]  # before hours of work
     given = [read_boxes(Path(file)) for file in boxes]
     detector = detector or (None if given else HogDetector())
@@ -217,7 +217,8 @@ class _Run:
     def _note(self) -> str | None:
         if self.position.frames == 0:
             return "not one frame could be decoded"
-        return self.source.ending(self.position)
+        notes = self.source.ending(self.position), self.follower.ending(self.position)
+        return "; ".join(note for note in notes if note) or None
 
     def _found(self, counts: Counter[str], seconds: float, note: str | None, *, new: bool) -> Found:
         names = ("frames", "moving", "boxes", "tracklets", "crops")

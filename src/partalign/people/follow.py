@@ -14,7 +14,7 @@ import numpy as np
 from partalign.people.boxes import Boxes
 from partalign.people.cut import Cutting
 from partalign.people.detect import Detector, checked
-from partalign.people.frames import Frame
+from partalign.people.frames import Frame, Position
 from partalign.people.motion import SIDE, Motion
 from partalign.people.track import Tracker
 
@@ -51,6 +51,10 @@ class Follower(Protocol):
 
     def name(self, tracklet: Hashable) -> str | None:
         """Return the name that a tracklet brings along, None where it has none."""
+        ...
+
+    def ending(self, position: Position) -> str | None:
+        """Say what was left over when the source ended here; None where nothing was."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -98,6 +102,10 @@ class Detecting:
         """Return None: tracklets are numbered."""
         return None
 
+    def ending(self, position: Position) -> str | None:  # noqa: ARG002
+        """Return None: everything was looked at."""
+        return None
+
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain values."""
         clocks = {"clock": self._clock, "time": self._time}
@@ -142,6 +150,12 @@ class Given:
     def name(self, tracklet: Hashable) -> str | None:
         """Return the tracklet's id."""
         return str(tracklet) if self.boxes.named else None
+
+    def ending(self, position: Position) -> str | None:
+        """Say how many boxes are of frames after the end: the file may be of another video."""
+        rows = self.boxes.of(position.frames, position.time)
+        late = len(self.boxes.at) - rows.stop
+        return f"{late:,} of {len(self.boxes.at):,} boxes are of frames after its end" if late else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain values."""

@@ -20,11 +20,13 @@ from typing import Any
 
 from partalign.crops import Crop
 from partalign.datasets.folder import PARTS
-from partalign.datasets.table import find_table, write_table
+from partalign.datasets.table import CSV, PARQUET, find_table, write_table
 from partalign.errors import SaveError, VideoError
 from partalign.files import atomic_file
 
 FORMAT = 1
+
+_TAKEN = {*PARTS, CSV, PARQUET, "people.png"}  # folders that divide a data set, and files beside the crops
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def find_place(out: Path, source: Path, fingerprint: str) -> Place:
     """
     stem = source.name if source.is_dir() else source.stem
     name = re.sub(r"[^\w.\- ]", "_", stem).strip(" .")[:80].strip(" .") or "video"
-    if name.lower() in PARTS:  # folders of these names divide a data set
+    if name.lower() in _TAKEN:
         name += "-video"
     number = 1
     while True:
@@ -142,8 +144,10 @@ def save_table(out: Path, found: Iterable[Place]) -> Path:
     return write_table(out, (crop for place in found for crop in place.read_crops()))
 
 
-def check_out(out: Path) -> None:
-    """Raise VideoError where the folder holds crops of another origin, which would mix with people's."""
+def check_out(out: Path, sources: Iterable[Path]) -> None:
+    """Raise VideoError where the folder is a source itself, or holds crops of another origin, which would mix."""
+    if any(source.resolve() == out.resolve() for source in sources):
+        raise VideoError(f"{out}: expected another folder for the crops than that of the frames; choose another --out")
     if out.exists() and not out.is_dir():
         raise VideoError(f"{out}: expected a folder for the crops, found a file; choose another --out")
     if not (out / ".people").is_dir() and out.is_dir() and (table := find_table(out)):
