@@ -169,8 +169,11 @@ function focus(i) {
   buttons()[i]?.focus();
 }
 
+let opened = 0; // a dialog that closes gives the focus back to where it was opened, not to where it was led
+
 function open(i) {
   rove(i);
+  opened = i;
   const { record, match } = state.items[i];
   if (match) showWhy(state.subject, match); else searchBy(record.id);
 }
@@ -212,7 +215,7 @@ async function after(at, said) {
   state.at = Math.min(at, state.items.length - 1);
   show();
   if (wasOpen && state.items.length) open(state.at);
-  else { why.close(); focus(state.at); }
+  else { opened = state.at; why.close(); focus(opened); }
   notify(said, decisions.length > 0);
 }
 
@@ -276,7 +279,7 @@ function back() {
 
 // Wiring
 
-why.addEventListener("close", () => focus(state.at));
+why.addEventListener("close", () => focus(opened));
 byId("why-close").addEventListener("click", () => why.close());
 byId("why-search").addEventListener("click", ACTIONS.s);
 byId("why-confirm")?.addEventListener("click", ACTIONS.c);

@@ -1,0 +1,212 @@
+"""The page in a real browser, over a real `partalign serve`."""
+
+import base64
+import re
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from partalign.gallery import Filter, open_gallery
+from partalign.web.access import Role, new_token
+from web_gallery import serving
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium: apt-get install --no-install-recommends chromium"
+)
+
+WIDE, NARROW = {"width": 1200, "height": 800}, {"width": 360, "height": 740}
+RESULTS = ".card .rank"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(gallery, model, tmp_path_factory):
+    """Address of the page, and the gallery's folder."""
+    folder = shutil.copytree(gallery, tmp_path_factory.mktemp("served") / "hall")
+    with serving(folder, "--model", model) as (url, _):
+        yield url, folder
+
+
+@pytest.fixture
+def visit(browser, served):
+    """Open the page: visit(**options of a context) -> page. Nothing may leave the machine, or be complained about."""
+    asked, complaints = [], []
+
+    def open_page(url=served[0], viewport=WIDE, **options):
+        page = browser.new_context(viewport=viewport, **options).new_page()
+        page.set_default_timeout(60_000)
+        page.on("request", lambda request: asked.append(urlsplit(request.url)))
+        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(url)
+        return page
+
+    yield open_page
+    assert asked
+    assert {address.hostname for address in asked if address.scheme not in ("data", "blob")} == {"127.0.0.1"}
+    assert [line for line in complaints if "status of 400" not in line] == []  # a refused picture is said on the page
+
+
+def drop(page, path):
+    """Drop a file on the page, as from a file manager."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    data = page.evaluate_handle(
+        """([content, name]) => {
+            const data = new DataTransfer();
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            data.items.add(new File([bytes], name, { type: "image/jpeg" }));
+            return data;
+        }""",
+        [content, path.name],
+    )
+    for event in ("dragover", "drop"):
+        page.dispatch_event("body", event, {"dataTransfer": data})
+    page.wait_for_selector(RESULTS)
+
+
+def explained(page):
+    page.wait_for_selector("#why-sentence:not(:empty)")
+    page.locator("#why-picture img").evaluate("image => image.decode()")
+
+
+def at(page):
+    return page.evaluate("[...document.querySelectorAll('.card')].indexOf(document.activeElement)")
+
+
+def test_a_dropped_picture_is_searched_by_and_results_are_explained(visit, people):
+    page = visit()
+    expect(page.locator(".card").first).to_be_visible()
+    drop(page, people[0].path)
+    first = page.locator(".card").first
+    assert re.match(r"Result 1, > 99% same person, camera c1, ", first.get_attribute("aria-label"))
+    assert page.locator("#sought img").get_attribute("alt") == f"Your picture {people[0].path.name}"
+    first.click()
+    explained(page)
+    assert page.locator("#why-picture img").evaluate("image => image.naturalWidth") > 1000
+    assert "Similar" in page.locator("#why-sentence").inner_text()
+    assert "Similar" in page.locator("#why-picture img").get_attribute("alt")
+    page.keyboard.press("Escape")
+    expect(page.locator("#why")).to_be_hidden()
+    assert at(page) == 0
+
+
+def test_the_keyboard_alone_moves_explains_decides_and_goes_back(visit, served, people):
+    page = visit()
+    drop(page, people[2].path)
+    page.locator(".card").first.focus()
+    columns = page.evaluate("getComputedStyle(document.querySelector('#cards')).gridTemplateColumns.split(' ').length")
+    for key, place in (
+        ("ArrowRight", 1),
+        ("ArrowDown", 1 + columns),
+        ("ArrowUp", 1),
+        ("ArrowLeft", 0),
+        ("ArrowLeft", 0),
+    ):
+        page.keyboard.press(key)
+        assert at(page) == place
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    explained(page)
+    expect(page.locator("#why-title")).to_contain_text("Result 2")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#why-title")).to_contain_text("Result 3")
+    page.keyboard.press("Escape")
+    assert at(page) == 2
+
+    with open_gallery(served[1]) as held:
+        third = page.locator(".card").nth(2).locator("img").get_attribute("src").rpartition("/")[2]
+        before = held.get(third)
+        page.keyboard.press("c")
+        page.wait_for_selector(".card.same")
+        person = held.get(third).person
+        assert person is not None
+        assert "confirmed" in page.locator(".card").nth(2).get_attribute("aria-label")
+        page.keyboard.press("u")
+        expect(page.locator("#toast")).to_contain_text("Taken back")
+        assert held.get(third) == before
+        page.keyboard.press("r")
+        expect(page.locator("#toast")).to_contain_text("not shown for this person again")
+        assert held.count(Filter(tags=(f"not:{held.get(third).tags[-1].removeprefix('not:')}",))) == 1
+        assert page.locator(f"img[src$='{third}']").count() == 0
+        page.locator("#toast button").click()
+        page.wait_for_selector(f"#cards img[src$='{third}']")
+        assert held.get(third) == before
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.closest('form').id") == "filters"
+    page.keyboard.press("Escape")
+    assert at(page) == 2
+    page.keyboard.press("Escape")
+    page.wait_for_selector(RESULTS, state="detached")
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+
+
+def test_a_picked_crop_is_searched_by_filtered_and_gone_back_from(visit):
+    page = visit()
+    page.locator(".card").nth(3).click()
+    page.wait_for_selector(RESULTS)
+    assert "#like=" in page.url
+    page.get_by_text("c2", exact=True).first.click()
+    expect(page.locator(".card").first).to_have_attribute("aria-label", re.compile("camera c2"))
+    expect(page.locator(".card:not([aria-label*='camera c2'])")).to_have_count(0)
+    expect(page.locator("#timeline svg")).to_have_attribute("aria-label", re.compile(r"^Sightings by camera\. c2: \d+"))
+    page.get_by_text("Clear filters").click()
+    expect(page.locator("#timeline svg")).to_have_attribute("aria-label", re.compile("c1: .*c3: "))
+    page.reload()
+    page.wait_for_selector(RESULTS)
+    page.go_back()
+    page.wait_for_selector(RESULTS, state="detached")
+
+
+def test_narrow_and_dark(visit, people):
+    page = visit(viewport=NARROW, color_scheme="dark")
+    page.set_input_files("#file", people[0].path)
+    page.wait_for_selector(RESULTS)
+    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 19, 22)"
+    page.locator(".card").first.click()
+    explained(page)
+    assert "theme=dark&bars=false" in page.locator("#why-picture img").evaluate("image => image.currentSrc")
+    rows = page.locator("#why-parts tr")
+    expect(rows).to_have_count(6)
+    expect(rows.first).to_be_visible()
+    assert page.evaluate("document.querySelector('#why').scrollWidth <= innerWidth")
+    wide = visit(color_scheme="light")
+    assert wide.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(246, 247, 249)"
+
+
+def test_what_is_no_picture_is_said(visit, tmp_path):
+    page = visit()
+    (tmp_path / "page.jpg").write_text("<html>")
+    page.set_input_files("#file", tmp_path / "page.jpg")
+    expect(page.locator("#status")).to_contain_text("expected a picture")
+    assert page.locator(RESULTS).count() == 0
+
+
+def test_a_browser_signs_in_with_a_token_and_may_do_what_its_role_may(visit, gallery, model, tmp_path):
+    token = new_token(tmp_path / "tokens.txt", Role.search, "hall")
+    folder = shutil.copytree(gallery, tmp_path / "guarded")
+    with serving(folder, "--model", model, "--tokens", tmp_path / "tokens.txt") as (url, _):
+        page = visit(url)
+        page.get_by_label("Your token").fill(token)
+        page.keyboard.press("Enter")
+        page.locator(".card").first.click()
+        page.wait_for_selector(RESULTS)
+        page.locator(".card").first.click()
+        explained(page)
+        assert page.locator("#why-confirm").count() == 0
+        page.keyboard.press("Escape")
+        page.get_by_text("Sign out").click()
+        expect(page.get_by_label("Your token")).to_be_visible()
