@@ -204,6 +204,15 @@ def test_frames_without_movement_need_no_detector(tmp_path):
     assert found.tracklets == 1
 
 
+def test_time_passes_in_an_empty_room(tmp_path):
+    """One person vanishes as in a cut, the room is empty for a while, another appears in the same place."""
+    come = [paint(number / 10, [crossing(0)]) for number in range(35)]
+    go = [paint(number / 10, [lambda time: None, lambda time: None, crossing(0)]) for number in range(35, 65)]
+    path = write_video(tmp_path / "cut.mp4", [*come, *([WALL] * 40), *go])
+    (found,) = find_people(path, tmp_path / "out", detector=find_colours)
+    assert found.tracklets == 2
+
+
 def test_what_never_moves_is_no_person_unless_asked_for(tmp_path):
     def coat_on_a_hook(pixels):
         return np.vstack([find_colours(pixels), [(130, 10, 20, 40, 0.9)]])

@@ -59,6 +59,18 @@ def test_a_box_inside_a_person_is_no_other_person():
     assert numbers == [[1, -1]] * 10
 
 
+@pytest.mark.parametrize(("share", "tracklets"), [(0.05, {1}), (0.5, {1, 2})])
+def test_who_is_missed_is_still_there_unless_something_moved_in_that_place(share, tracklets):
+    tracker, numbers = Tracker(gap=1), set()
+    for step in range(60):
+        there = step < 10 or step >= 40
+        boxes = np.array([(100, 100, 50, 100, 0.9)] if there else [], float).reshape(-1, 5)
+        numbers |= {*tracker.update(step / RATE, boxes)[0]}
+        moved = share if step == 10 else 0.0  # once, when the person was last there
+        tracker.hold(step / RATE, lambda boxes, moved=moved: np.full(len(boxes), moved))
+    assert numbers == tracklets
+
+
 @given(
     st.lists(
         st.lists(st.tuples(*[st.integers(0, 60)] * 2, *[st.integers(5, 40)] * 2, st.floats(0, 1)), max_size=4),

@@ -69,13 +69,13 @@ class Follower(Protocol):
 class Detecting:
     """A detector and a tracker. least: boxes from which a tracklet counts. still: keep people who never move as well.
 
-    The detector is not run on frames in which nothing moved since the last; for tracklets no time passes in them.
+    The detector is not run on frames in which nothing moved since the last. Who stands still, and is missed, is taken
+    to be there until something moves in that place.
     """
 
     def __init__(self, detector: Detector, gap: float, least: int, still: bool):
         self.detector, self.least, self.still = detector, least, still
         self.tracker, self.motion = Tracker(gap), Motion()
-        self._clock, self._time = 0.0, 0.0
 
     def wants(self, frame: Frame) -> bool:  # noqa: ARG002
         """Whether to look: at every frame."""
@@ -83,14 +83,15 @@ class Detecting:
 
     def look(self, frame: Frame) -> Seen | None:
         """Find people and follow them; None where nothing moved. Raises VideoError for a detector's odd results."""
-        passed, self._time = frame.time - self._time, frame.time
         if not self.motion.moved(frame.grey(SIDE)):
+            self.tracker.hold(frame.time, lambda boxes: np.zeros(len(boxes)))
             return None
-        self._clock += passed
         pixels = frame.pixels()
         boxes = checked(self.detector(pixels), self.detector, f"frame {frame.number}")
-        numbers, ended = self.tracker.update(self._clock, boxes)
-        shares = self.motion.shares(boxes, pixels.shape[1], pixels.shape[0])
+        height, width = pixels.shape[:2]
+        numbers, ended = self.tracker.update(frame.time, boxes)
+        self.tracker.hold(frame.time, lambda boxes: self.motion.shares(boxes, width, height))
+        shares = self.motion.shares(boxes, width, height)
         return Seen(boxes, [None if number < 0 else number for number in numbers], [*ended], shares)
 
     def proven(self, cutting: Cutting) -> bool:
@@ -108,14 +109,12 @@ class Detecting:
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain values."""
-        clocks = {"clock": self._clock, "time": self._time}
-        return {"tracker": self.tracker.to_json(), "motion": self.motion.to_json(), **clocks}
+        return {"tracker": self.tracker.to_json(), "motion": self.motion.to_json()}
 
     def from_json(self, state: dict[str, Any]) -> None:
         """Go on from what `to_json` returned."""
         self.tracker.from_json(state["tracker"])
         self.motion.from_json(state["motion"])
-        self._clock, self._time = state["clock"], state["time"]
 
 
 class Given:

@@ -7,7 +7,7 @@ Sees boxes and times only. Memory grows with the tracklets that are open, not wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,12 +22,16 @@ SURE = 0.5
 _POSITION, _VELOCITY, _SIZE = 0.7, 0.3, 0.5  # how far a box moves the filter's estimates
 _GROWN = 0.5  # of a box's width, added on each side before boxes are compared: people step further between two frames
 _OVERLAP = 0.3  # the least intersection over union of grown boxes that may show the same person
+_QUIET = 0.15  # the share of a tracklet's box that changes at the most while a person stands there
 _SAME = 0.6  # the share of a sure box inside a tracklet's from which it does not begin another
 
 
 @dataclass
 class Track:
-    """One open tracklet: where it is (centre, size), how fast it moves (a second), when it was last seen."""
+    """One open tracklet: where it is (centre, size), how fast it moves (a second), when it was last seen.
+
+    lost: something moved where it was, and no box has shown it since.
+    """
 
     number: int
     centre: list[float]
@@ -35,6 +39,7 @@ class Track:
     seen: float
     velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])
     boxes: int = 1
+    lost: bool = False
 
     def expected(self, time: float) -> list[float]:
         """Return the box, as left, top, width, height, where the tracklet is expected at a time."""
@@ -54,6 +59,7 @@ class Track:
             self.size[axis] += _SIZE * (box[axis + 2] - self.size[axis])
         self.seen = time
         self.boxes += 1
+        self.lost = False
 
 
 class Tracker:
@@ -82,6 +88,20 @@ class Tracker:
             if numbers[row] < 0 and not self._taken(boxes[row]):
                 numbers[row] = self._begin(time, boxes[row].tolist())
         return numbers, ended
+
+    def hold(self, time: float, motion: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Take it that people without a box are still where nothing moved: no time passes for their tracklets.
+
+        motion: boxes (N, 4) -> (N,), share of each that changed since the frame before.
+        """
+        waiting = [track for track in self.open if track.seen < time]
+        if not waiting:
+            return
+        shares = motion(np.array([track.expected(track.seen) for track in waiting]))
+        for track, share in zip(waiting, shares.tolist(), strict=True):
+            track.lost = track.lost or share > _QUIET
+            if not track.lost:
+                track.seen, track.velocity = time, [0.0, 0.0]
 
     def to_json(self) -> dict[str, Any]:
         """Return the open tracklets as plain values."""
