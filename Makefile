@@ -8,6 +8,7 @@ demo: .venv/runtime
 	$(BIN)/partalign demo
 
 test: .venv/develop
+	@scripts/browser
 	scripts/check
 	scripts/test
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from partalign.errors import AccessError, MissingExtraError
 from partalign.progress import say
-from partalign.search import PictureSearch
 from partalign.web.access import LOOPBACK, Access, read_tokens
 from partalign.web.limits import Limits
 
@@ -42,16 +41,30 @@ def run(
 
     Raises AccessError where the server would stand open, MissingExtraError, GalleryError, WeightsError.
     """
+    access = open_doors(address, tokens)
+    with listen(address) as listening:
+        _serve(gallery, model, address, access, listening, device, replace(Limits(), **limits))
+
+
+def _serve(
+    gallery: str,
+    model: Path | None,
+    address: Address,
+    access: Access,
+    listening: socket.socket,
+    device: str,
+    limits: Limits,
+) -> None:
     try:
         import uvicorn
 
+        from partalign.search import PictureSearch
         from partalign.web.app import make_app
     except ImportError as error:
         raise MissingExtraError(f'the page needs {error.name}: pip install "partalign[web]"') from None
-    access = open_doors(address, tokens)
-    with listen(address) as listening, PictureSearch.open(gallery, model, device=device) as search:
+    with PictureSearch.open(gallery, model, device=device) as search:
         search.gallery.log("serve", address=address.host)  # a gallery that cannot keep a log is not served
-        app = make_app(search, access, replace(Limits(), **limits))
+        app = make_app(search, access, limits)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -88,16 +101,21 @@ def open_doors(address: Address, tokens: Path | None) -> Access:
 
 
 def listen(address: Address) -> socket.socket:
-    """Return a socket bound to the address. Raises AccessError where it is taken or not this machine's."""
+    """Return a socket that listens there. Raises AccessError where it is taken or not this machine's."""
+    if not 0 <= address.port <= 65535:  # the system would take it modulo 65,536
+        raise AccessError(f"expected a port from 0 (any) to 65535, found {address.port}; choose another --port")
     try:
         kind, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(kind, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _cannot_listen(address, error) from None
+    try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(where)
-    except (OSError, OverflowError) as error:
-        raise AccessError(
-            f"cannot listen on {address.host} port {address.port} ({error}); choose another --port"
-        ) from None
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        raise _cannot_listen(address, error) from None
     return listening
 
 
@@ -113,6 +131,11 @@ def greeting(address: Address, access: Access, port: int) -> list[str]:
             "127.0.0.1 behind a proxy that ends TLS, with --name NAME."
         )
     return lines
+
+
+def _cannot_listen(address: Address, error: OSError) -> AccessError:
+    found = f"cannot listen on {address.host} port {address.port} ({error.strerror})"
+    return AccessError(f"{found}; choose another --host or --port")
 
 
 def _load(config: Any, address: Address) -> None:
