@@ -7,13 +7,14 @@ the last two as functions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from partalign.errors import GalleryError
+from partalign.gallery.matching import Hits, Options, best_of_any, grouped, matches, reordered
 from partalign.gallery.records import (
     CHANGEABLE,
     Added,
@@ -26,16 +27,6 @@ from partalign.gallery.records import (
 )
 
 EVERYTHING = Filter()
-
-Combine = Literal["mean", "max"]
-Probability = Callable[[np.ndarray], np.ndarray]
-"""Similarities -> probabilities of the same person, such as `Calibration.probability`."""
-
-Rerank = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Queries (Q, D), the best rows for them (K, D) -> (K,) new scores, larger is better."""
-
-Hits = tuple[list[str], np.ndarray]
-"""Ids and similarities, best first; of equal similarities the smaller id first."""
 
 
 class Gallery(ABC):
@@ -143,42 +134,30 @@ class Gallery(ABC):
         pairs = [(set(a[0]), set(b[0])) for a, b in zip(best, found, strict=True)]
         return float(np.mean([(len(a & b) - 1) / max(len(a) - 1, 1) for a, b in pairs]))
 
-    def search(
-        self,
-        vectors: np.ndarray,
-        where: Filter = EVERYTHING,
-        *,
-        limit: int = 20,
-        offset: int = 0,
-        combine: Combine = "mean",
-        group: bool = False,
-        rerank: Rerank | None = None,
-        rerank_top: int = 100,
-        probability: Probability | None = None,
-        exact: bool = True,
-    ) -> list[Match]:
-        """Return what looks most like one person, best first: matches of rank offset + 1 to offset + limit.
+    def search(self, vectors: np.ndarray, where: Filter = EVERYTHING, **options: Any) -> list[Match]:
+        """Return what looks most like one person, best first.
 
-        vectors: (D,) or (Q, D), descriptors of one or several pictures of that person. combine: search by the mean of
-        the descriptors, or count for each record its best similarity to any. group: one match for each tracklet (of a
-        camera), its best crop; a crop without a tracklet is one of its own. rerank: reorders the best `rerank_top`;
-        similarities stay those of the descriptors. probability: fills in `Match.probability`. exact: where the gallery
-        has an approximate index, do without it.
+        vectors: (D,) or (Q, D), descriptors of one or several pictures of that person. options: the fields of
+        `matching.Options`: limit=20, offset=0, combine="mean", group=False, rerank, rerank_top=100, probability,
+        exact=True.
         """
         self._require_model()
         queries = self._unit(np.atleast_2d(np.asarray(vectors)))
         if not len(queries):
             raise GalleryError(f"{self.url}: expected a descriptor to search by, found none")
-        return self._search(queries, where, limit, offset, combine, group, rerank, rerank_top, probability, exact)
+        return self._search(queries, where, Options(**options))
 
     def search_many(
         self, vectors: np.ndarray, where: Filter = EVERYTHING, *, limit: int = 20, exact: bool = True
     ) -> list[list[Match]]:
         """Search by many pictures (Q, D), each on its own, in one pass over the gallery."""
         self._require_model()
-        hits = self._rank(self._unit(np.asarray(vectors)), where, _positive(limit, "limit"), exact)
-        known = self._known({name for ids, _ in hits for name in ids})
-        return [_matches([(name, score) for name, score in zip(*each, strict=True)], known) for each in hits]
+        options = Options(limit=limit, exact=exact)
+        found = [
+            best_of_any([hits], limit) for hits in self._rank(self._unit(np.asarray(vectors)), where, limit, exact)
+        ]
+        known = self._known({name for ranked in found for name, _ in ranked})
+        return [matches([hit for hit in ranked if hit[0] in known], known, options) for ranked in found]
 
     def search_like(
         self, ids: Sequence[str], where: Filter = EVERYTHING, *, other_cameras: bool = False, **options: Any
@@ -244,58 +223,26 @@ class Gallery(ABC):
         if other_cameras:
             cameras = {record.camera for record in found if record.camera is not None}
             where = replace(where, not_cameras=(*where.not_cameras, *sorted(cameras)))
-        defaults: dict[str, Any] = {
-            "limit": 20,
-            "offset": 0,
-            "combine": "mean",
-            "group": False,
-            "rerank": None,
-            "rerank_top": 100,
-            "probability": None,
-            "exact": True,
-        }
-        if unknown := set(options) - set(defaults):
-            raise TypeError(f"unknown options of a search: {', '.join(sorted(unknown))}")
-        return self._search(self.vectors(ids), where, **defaults | dict(options))
+        return self._search(self.vectors(ids), where, Options(**options))
 
-    def _search(
-        self,
-        queries: np.ndarray,
-        where: Filter,
-        limit: int,
-        offset: int,
-        combine: Combine,
-        group: bool,
-        rerank: Rerank | None,
-        rerank_top: int,
-        probability: Probability | None,
-        exact: bool,
-    ) -> list[Match]:
-        wanted = _positive(limit, "limit") + _positive(offset, "offset", 0)
-        if combine == "mean" and len(queries) > 1:
+    def _search(self, queries: np.ndarray, where: Filter, options: Options) -> list[Match]:
+        if options.combine == "mean" and len(queries) > 1:
             queries = self._unit(queries.mean(axis=0, keepdims=True))
-        count = max(wanted, rerank_top if rerank else 0)
+        count = options.depth
         while True:
-            hits = _best_of_any(self._rank(queries, where, count, exact), count)
-            known = self._known([name for name, _ in hits])
-            hits = [hit for hit in hits if hit[0] in known]  # but for what was removed in between
-            if rerank and hits:
-                hits = self._reranked(queries, hits, rerank, rerank_top)
-            groups = _grouped(hits, known) if group else [(*hit, 0) for hit in hits]
-            if not group or len(groups) >= wanted or len(hits) < count:
-                break
+            ranked = best_of_any(self._rank(queries, where, count, options.exact), count)
+            known = self._known(name for name, _ in ranked)
+            complete = len(ranked) < count
+            ranked = [hit for hit in ranked if hit[0] in known]  # but for what was removed in between
+            if options.rerank and ranked:
+                rows = self.vectors([name for name, _ in ranked[: options.rerank_top]])
+                ranked = reordered(ranked, options.rerank(queries, rows))
+            if not options.group:
+                return matches(ranked, known, options)
+            firsts, more = grouped(ranked, known)
+            if len(firsts) >= options.last or complete:
+                return matches(firsts, known, options, more)
             count *= 4
-        chosen = groups[offset:wanted]
-        matches = _matches([(name, score) for name, score, _ in chosen], known, offset, [more for *_, more in chosen])
-        return matches if probability is None else _with_probability(matches, probability)
-
-    def _reranked(
-        self, queries: np.ndarray, hits: list[tuple[str, float]], rerank: Rerank, top: int
-    ) -> list[tuple[str, float]]:
-        head = hits[:top]
-        scores = rerank(queries, self.vectors([name for name, _ in head]))
-        order = np.argsort(-np.asarray(scores), kind="stable")
-        return [head[i] for i in order] + hits[top:]
 
     def _require_model(self) -> None:
         """Raise GalleryError unless the gallery was opened with a model."""
@@ -364,50 +311,6 @@ def check_field(name: str) -> str:
     if name not in ("person", "camera", "tracklet", "source", "tags"):
         raise GalleryError(f"expected person, camera, tracklet, source or tags, found {name!r:.80}")
     return name
-
-
-def _best_of_any(hits: Sequence[Hits], count: int) -> list[tuple[str, float]]:
-    if len(hits) == 1:
-        return list(zip(hits[0][0], hits[0][1].tolist(), strict=True))
-    best: dict[str, float] = {}
-    for ids, scores in hits:
-        for name, score in zip(ids, scores.tolist(), strict=True):
-            best[name] = max(score, best.get(name, -2.0))
-    return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:count]
-
-
-def _grouped(hits: Sequence[tuple[str, float]], known: Mapping[str, Record]) -> list[tuple[str, float, int]]:
-    groups: dict[tuple[str | None, ...], list] = {}
-    for name, score in hits:
-        record = known[name]
-        key = (name,) if record.tracklet is None else (record.camera, record.tracklet)
-        if key in groups:
-            groups[key][2] += 1
-        else:
-            groups[key] = [name, score, 0]
-    return [(name, score, more) for name, score, more in groups.values()]
-
-
-def _matches(
-    hits: Sequence[tuple[str, float]], known: Mapping[str, Record], offset: int = 0, more: Sequence[int] | None = None
-) -> list[Match]:
-    further = more or [0] * len(hits)
-    found = [(known[name], float(score), n) for (name, score), n in zip(hits, further, strict=True) if name in known]
-    return [Match(rank, record, score, None, n) for rank, (record, score, n) in enumerate(found, start=offset + 1)]
-
-
-def _with_probability(matches: Sequence[Match], probability: Probability) -> list[Match]:
-    values = probability(np.array([match.similarity for match in matches]))
-    return [
-        Match(match.rank, match.record, match.similarity, float(value), match.more)
-        for match, value in zip(matches, values, strict=True)
-    ]
-
-
-def _positive(value: int, name: str, least: int = 1) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise GalleryError(f"expected a {name} of at least {least}, found {value!r:.80}")
-    return int(value)
 
 
 def _lacking(ids: Sequence[str], found: Mapping[str, Record]) -> str:

@@ -124,7 +124,7 @@ class Connection:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
             register_vector(connection)
             connection.execute(sql.SQL("SET search_path TO {}, public").format(sql.Identifier(self.schema)))
-            connection.execute(f"SET lock_timeout TO '{WAIT}s'")
+            connection.execute(sql.SQL("SET lock_timeout TO {}").format(f"{WAIT}s"))
             if connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
                 connection.execute("SET synchronous_commit TO on")
             self._connection = connection

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,20 +22,19 @@ from partalign.errors import GalleryError
 from partalign.gallery.base import (
     EVERYTHING,
     Gallery,
-    Hits,
     check_changes,
     check_field,
     check_persons,
     check_thumbnails,
 )
+from partalign.gallery.cells import FIELDS, cells_of, checksum, joined_tags, record_of
 from partalign.gallery.database import NAME, Database
+from partalign.gallery.matching import Hits
 from partalign.gallery.matrix import map_rows, sync_folder, wipe_rows, write_rows
 from partalign.gallery.ranking import best_rows
-from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record, stored_record
+from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record
 from partalign.gallery.sql import SQLITE, condition
 from partalign.gallery.upkeep import pack, problems
-
-_FIELDS = "id, person, camera, time, source, tracklet, tags, box, added"
 
 
 class _State(NamedTuple):
@@ -91,11 +89,11 @@ class EmbeddedGallery(Gallery):
             write_rows(self._file(state.generation), first, vectors[moved])
             target = {i: first + n for n, i in enumerate(moved)}
             rows = [
-                (*_cells(records[i], now), target.get(i, slots.get(records[i].id)), _checksum(vectors[i]))
+                (*cells_of(records[i], now), target.get(i, slots.get(records[i].id)), checksum(vectors[i]))
                 for i in chosen
             ]
             self._database.many(
-                f"INSERT INTO crops ({_FIELDS}, slot, checksum) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO "  # noqa: S608
+                f"INSERT INTO crops ({FIELDS}, slot, checksum) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO "  # noqa: S608
                 "UPDATE SET person=excluded.person, camera=excluded.camera, time=excluded.time, source=excluded.source,"
                 " tracklet=excluded.tracklet, tags=excluded.tags, box=excluded.box, added=excluded.added,"
                 " slot=excluded.slot, checksum=excluded.checksum",
@@ -113,7 +111,7 @@ class EmbeddedGallery(Gallery):
         """See `Gallery.update`."""
         check_changes(changes)
         text, values = condition(where, SQLITE)
-        new = {name: _tags(value) if name == "tags" else value for name, value in changes.items()}
+        new = {name: joined_tags(value) if name == "tags" else value for name, value in changes.items()}
         assignments = ", ".join(f"{name} = ?" for name in new)
         with self._changing():
             number = self.count(where)
@@ -142,9 +140,10 @@ class EmbeddedGallery(Gallery):
     def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
         """See `Gallery.records`."""
         text, values = condition(where, SQLITE)
-        statement = f"SELECT {_FIELDS} FROM crops WHERE {text} ORDER BY id LIMIT ? OFFSET ?"  # noqa: S608
+        statement = f"SELECT {FIELDS} FROM crops WHERE {text} ORDER BY id LIMIT ? OFFSET ?"  # noqa: S608
         return [
-            _record(row) for row in self._database.execute(statement, [*values, -1 if limit is None else limit, offset])
+            record_of(row)
+            for row in self._database.execute(statement, [*values, -1 if limit is None else limit, offset])
         ]
 
     def count(self, where: Filter = EVERYTHING) -> int:
@@ -333,27 +332,6 @@ class EmbeddedGallery(Gallery):
 
     def _bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
-
-
-def _cells(record: Record, now: float) -> tuple:
-    box = None if record.box is None else json.dumps(record.box)
-    added = now if record.added is None else record.added
-    tags = _tags(record.tags)
-    return (record.id, record.person, record.camera, record.time, record.source, record.tracklet, tags, box, added)
-
-
-def _tags(tags: Sequence[str]) -> str:
-    return "".join(f"\n{tag}" for tag in sorted(set(tags))) + "\n" if tags else ""
-
-
-def _record(row: Sequence[Any]) -> Record:
-    *plain, tags, box, added = row
-    frame = None if box is None else tuple(json.loads(box))
-    return stored_record(*plain, tuple(tags.split("\n")[1:-1]), frame, added)
-
-
-def _checksum(vector: np.ndarray) -> int:
-    return zlib.crc32(vector.astype("<f4", copy=False))  # type: ignore[arg-type]
 
 
 def _hits(rows: np.ndarray, scores: np.ndarray, names: dict[int, str], count: int) -> Hits:

@@ -6,7 +6,6 @@ Searches read every descriptor that passes, and so are exact, unless an approxim
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -17,13 +16,14 @@ from partalign.errors import GalleryError
 from partalign.gallery.base import (
     EVERYTHING,
     Gallery,
-    Hits,
     check_changes,
     check_field,
     check_persons,
     check_thumbnails,
 )
+from partalign.gallery.cells import checksum
 from partalign.gallery.connection import FORMAT, Connection
+from partalign.gallery.matching import Hits
 from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record, stored_record
 from partalign.gallery.sql import POSTGRES, condition
 
@@ -150,14 +150,13 @@ class ServerGallery(Gallery):
 
     def info(self) -> Info:
         """See `Gallery.info`."""
-        (row,) = self._server.run(
+        found = self._server.run(
             "SELECT count(*), count(DISTINCT person), count(DISTINCT camera), count(DISTINCT tracklet), "
             "count(*) FILTER (WHERE person IS NULL), min(time), max(time), "
-            "pg_total_relation_size('crops') + pg_total_relation_size('thumbnails') FROM crops"
+            "(pg_total_relation_size('crops') + pg_total_relation_size('thumbnails'))::bigint FROM crops"
         )
-        *figures, size = row
         index = "HNSW" if self._indexed() else None
-        return Info(self.url, "PostgreSQL", self.model, *figures, int(size), index)
+        return Info(self.url, "PostgreSQL", self.model, *found[0], index=index)
 
     def log(self, action: str, *, who: str | None = None, **details: Any) -> None:
         """See `Gallery.log`."""
@@ -179,8 +178,8 @@ class ServerGallery(Gallery):
                 if not rows:
                     return problems
                 last = rows[-1][0]
-                for name, checksum, vector in rows:
-                    if _checksum(vector.to_numpy()) != checksum:
+                for name, stored, vector in rows:
+                    if checksum(vector.to_numpy()) != stored:
                         problems.append(f"record {name}: its descriptor is not the one that was added; add it again")
 
     def compact(self) -> int:
@@ -252,13 +251,9 @@ def _cells(record: Record, vector: np.ndarray, thumbnail: bytes | None, now: flo
     added = now if record.added is None else float(record.added)
     at = None if record.time is None else float(record.time)
     plain = (record.id, record.person, record.camera, at, record.source, record.tracklet)
-    return (*plain, list(record.tags), box, added, _checksum(vector), Vector(vector), thumbnail)
+    return (*plain, list(record.tags), box, added, checksum(vector), Vector(vector), thumbnail)
 
 
 def _record(row: Sequence[Any]) -> Record:
     *plain, tags, box, added = row
     return stored_record(*plain, tuple(tags), None if box is None else tuple(box), added)
-
-
-def _checksum(vector: np.ndarray) -> int:
-    return zlib.crc32(vector.astype("<f4").tobytes())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from partalign.errors import GalleryError
+from partalign.gallery.cells import checksum
 from partalign.gallery.database import Database
 from partalign.gallery.matrix import map_rows, write_rows
 
@@ -36,8 +36,8 @@ def problems(database: Database, vectors: Path, rows: int, dimension: int) -> li
         owned[[slot for slot, *_ in inside]] += 1
         found += [
             f"record {name}: its descriptor is not the one that was added; add it again"
-            for slot, checksum, name in inside
-            if zlib.crc32(matrix[slot]) != checksum
+            for slot, stored, name in inside
+            if checksum(matrix[slot]) != stored
         ]
     free = database.execute("SELECT slot, wiped FROM free")
     for slot, wiped in free:

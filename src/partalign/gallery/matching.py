@@ -1,0 +1,114 @@
+"""From ranked rows to matches: several pictures as one query, re-ranking, groups, pages, probabilities.
+
+Takes what a store ranked; knows no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from partalign.errors import GalleryError
+from partalign.gallery.records import Match, Record
+
+Probability = Callable[[np.ndarray], np.ndarray]
+"""Similarities -> probabilities of the same person, such as `Calibration.probability`."""
+
+Rerank = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Queries (Q, D), the best rows for them (K, D) -> (K,) new scores, larger is better."""
+
+Hits = tuple[list[str], np.ndarray]
+"""Ids and similarities, best first; of equal similarities the smaller id first."""
+
+Ranked = list[tuple[str, float]]
+"""Ids with similarities, in order."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a search is done and what of it is shown: matches of rank offset + 1 to offset + limit.
+
+    combine: search by the mean of several pictures' descriptors, or count for each record its best similarity to any.
+    group: one match for each tracklet (of a camera), its best crop; a crop without a tracklet is one of its own.
+    rerank: reorders the best `rerank_top`; similarities stay those of the descriptors. probability: fills in
+    `Match.probability`. exact: where the gallery has an approximate index, do without it. Raises GalleryError.
+    """
+
+    limit: int = 20
+    offset: int = 0
+    combine: Literal["mean", "max"] = "mean"
+    group: bool = False
+    rerank: Rerank | None = None
+    rerank_top: int = 100
+    probability: Probability | None = None
+    exact: bool = True
+
+    def __post_init__(self):
+        for name, least in (("limit", 1), ("offset", 0), ("rerank_top", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+                raise GalleryError(f"expected a {name} of at least {least}, found {value!r:.80}")
+        if self.combine not in ("mean", "max"):
+            raise GalleryError(f"expected pictures combined by mean or max, found {self.combine!r:.80}")
+
+    @property
+    def last(self) -> int:
+        """Rank of the last match that is shown."""
+        return self.offset + self.limit
+
+    @property
+    def depth(self) -> int:
+        """How many records must be ranked for that."""
+        return max(self.last, self.rerank_top if self.rerank else 0)
+
+
+def best_of_any(hits: Sequence[Hits], count: int) -> Ranked:
+    """Join the rankings of several queries: a record counts by its best similarity."""
+    if len(hits) == 1:
+        return list(zip(hits[0][0], hits[0][1].tolist(), strict=True))
+    best: dict[str, float] = {}
+    for ids, scores in hits:
+        for name, score in zip(ids, scores.tolist(), strict=True):
+            best[name] = max(score, best.get(name, -2.0))
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:count]
+
+
+def reordered(ranked: Ranked, scores: np.ndarray) -> Ranked:
+    """Put the first records in the order of new scores (K,), the others behind them."""
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    return [ranked[i] for i in order] + ranked[len(order) :]
+
+
+def grouped(ranked: Ranked, known: Mapping[str, Record]) -> tuple[Ranked, list[int]]:
+    """Keep the first record of each tracklet; returns these, and how many more of it there were."""
+    place: dict[tuple[str | None, ...], int] = {}
+    firsts: Ranked = []
+    more: list[int] = []
+    for name, score in ranked:
+        record = known[name]
+        key = (name,) if record.tracklet is None else (record.camera, record.tracklet)
+        if key in place:
+            more[place[key]] += 1
+        else:
+            place[key] = len(firsts)
+            firsts.append((name, score))
+            more.append(0)
+    return firsts, more
+
+
+def matches(
+    ranked: Ranked, known: Mapping[str, Record], options: Options, more: Sequence[int] | None = None
+) -> list[Match]:
+    """Return the page that is shown."""
+    page = slice(options.offset, options.last)
+    chosen, further = ranked[page], (more or [0] * len(ranked))[page]
+    probability = [None] * len(chosen)
+    if options.probability is not None and chosen:
+        probability = np.asarray(options.probability(np.array([score for _, score in chosen]))).tolist()
+    return [
+        Match(options.offset + i + 1, known[name], float(score), probability[i], further[i])
+        for i, (name, score) in enumerate(chosen)
+    ]
