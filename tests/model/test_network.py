@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from partalign.errors import RecipeError, ShapeError
 from partalign.model.appearance import GoogLeNet, LocalResponseNorm
 from partalign.model.network import NetworkSettings, build_network
-from partalign.model.parts import OpenPose, ReducedPose
+from partalign.model.parts import OpenPose, ReducedPose, _pooled_gaussian
 
 LIGHT = {"appearance": "light", "parts": "light", "appearance_channels": 32, "part_channels": 8, "dimension": 64}
 
@@ -190,3 +190,11 @@ def test_dilated_light_streams_give_the_same_maps_and_those_between(appearance):
                 network.get_submodule(stream)(crops)
             coarse, fine = (network.get_submodule(f"{stream}.feature").fed for network in (plain, dilated))
             torch.testing.assert_close(fine[..., ::2, ::2], coarse, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("length", "window", "stride"), [(160, 17, 16), (80, 17, 16), (160, 9, 8), (96, 9, 8)])
+def test_the_centre_map_is_what_average_pooling_of_a_gaussian_gives(length, window, stride):
+    x = torch.arange(length, dtype=torch.float64)
+    gaussian = torch.exp(-((x - (length - 1) / 2) ** 2) / (2 * 13.0**2))
+    pooled = F.avg_pool1d(gaussian[None, None], window, stride, ceil_mode=True)[0, 0]
+    assert torch.allclose(torch.from_numpy(_pooled_gaussian(length, 13.0, window, stride)), pooled, rtol=1e-12)

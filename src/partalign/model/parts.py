@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -215,15 +216,19 @@ class ReducedPose(PartStream):
     def _centre(self, x: Tensor) -> Tensor:
         """(B, 1, h, w): the centre map at the maps' resolution."""
         batch, _, height, width = x.shape
-        sigma = self.CENTRE_SIGMA * height / 256
-        y, x_ = (
-            torch.exp(-((torch.arange(n, device=x.device) - (n - 1) / 2) ** 2) / (2 * sigma**2)).to(x.dtype)
-            for n in (height, width)
-        )
-        full = (y[:, None] * x_[None])[None, None]
-        window = 17 if self.stride == 16 else 9
-        pooled = F.avg_pool2d(full, window, self.stride, ceil_mode=True)
-        return pooled.expand(batch, -1, -1, -1)
+        sigma, window = self.CENTRE_SIGMA * height / 256, 17 if self.stride == 16 else 9
+        sides = [_pooled_gaussian(length, sigma, window, self.stride) for length in (height, width)]
+        return x.new_tensor(np.outer(*sides).tolist()).expand(batch, 1, -1, -1)
+
+
+def _pooled_gaussian(length: int, sigma: float, window: int, stride: int) -> np.ndarray:
+    """Means of a Gaussian in the middle of `length` pixels over windows, the last of which may reach beyond the end.
+
+    A number for the exporters, where pooling a map of numbers would be a layer that not every engine knows.
+    """
+    values = np.exp(-((np.arange(length) - (length - 1) / 2) ** 2) / (2 * sigma**2))
+    count = -(-(length - window) // stride) + 1
+    return np.array([values[i * stride : i * stride + window].mean() for i in range(count)])
 
 
 class LightParts(PartStream):
