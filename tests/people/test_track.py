@@ -59,6 +59,13 @@ def test_a_box_inside_a_person_is_no_other_person():
     assert numbers == [[1, -1]] * 10
 
 
+def test_a_person_around_a_false_box_is_one():
+    """Legs are found first, then the whole person again and again."""
+    frames = [[(120, 200, 30, 60, 0.6)]] * 2 + [[(100, 100, 70, 160, 0.9)]] * 10
+    numbers, _ = run(Tracker(), frames)
+    assert numbers == [[1]] * 2 + [[2]] * 10
+
+
 @pytest.mark.parametrize(("share", "tracklets"), [(0.05, {1}), (0.5, {1, 2})])
 def test_who_is_missed_is_still_there_unless_something_moved_in_that_place(share, tracklets):
     tracker, numbers = Tracker(gap=1), set()

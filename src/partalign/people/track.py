@@ -23,6 +23,7 @@ _POSITION, _VELOCITY, _SIZE = 0.7, 0.3, 0.5  # how far a box moves the filter's 
 _GROWN = 0.5  # of a box's width, added on each side before boxes are compared: people step further between two frames
 _OVERLAP = 0.3  # the least intersection over union of grown boxes that may show the same person
 _QUIET = 0.15  # the share of a tracklet's box that changes at the most while a person stands there
+_STEADY = 3  # boxes from which a tracklet is taken to be of a person who is still there
 _SAME = 0.6  # the share of a sure box inside a tracklet's from which it does not begin another
 
 
@@ -99,7 +100,7 @@ class Tracker:
             return
         shares = motion(np.array([track.expected(track.seen) for track in waiting]))
         for track, share in zip(waiting, shares.tolist(), strict=True):
-            track.lost = track.lost or share > _QUIET
+            track.lost = track.lost or track.boxes < _STEADY or share > _QUIET
             if not track.lost:
                 track.seen, track.velocity = time, [0.0, 0.0]
 
@@ -122,7 +123,7 @@ class Tracker:
             return False
         tracks = np.array([track.expected(track.seen) for track in self.open])
         common = intersections(box[None], tracks)[0]
-        return bool((common > _SAME * np.minimum(box[2] * box[3], tracks[:, 2] * tracks[:, 3])).any())
+        return bool((common > _SAME * box[2] * box[3]).any())
 
 
 def _assign(expected: list[list[float]], boxes: np.ndarray, rows: np.ndarray) -> Iterable[tuple[int, int]]:
