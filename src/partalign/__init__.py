@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from partalign.embedding import Embedder, evaluate
     from partalign.errors import PartAlignError
     from partalign.explanation import explain
+    from partalign.gallery import Match, open_gallery
     from partalign.model.network import PartAlignedNetwork
     from partalign.training.settings import TrainSettings
     from partalign.training.trainer import train
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Embedder": "partalign.embedding",
+    "Match": "partalign.gallery",
     "PartAlignError": "partalign.errors",
     "PartAlignedNetwork": "partalign.model.network",
     "TrainSettings": "partalign.training.settings",
@@ -28,6 +30,7 @@ _HOMES = {
     "explain": "partalign.explanation",
     "load_dataset": "partalign.datasets",
     "load_model": "partalign.weights.checkpoint",
+    "open_gallery": "partalign.gallery",
     "train": "partalign.training.trainer",
 }
 
@@ -40,6 +43,8 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "train",
     "evaluate",
     "explain",
+    "open_gallery",
+    "Match",
     "PartAlignError",
 ]
 

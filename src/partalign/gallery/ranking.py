@@ -36,7 +36,7 @@ def best_rows(
         scores, rows = _scores(matrix, transposed, slice(first, min(first + step, len(matrix))), mask)
         if not first and len(scores) > count:  # else everything of the first block would be kept and sorted
             limits = np.maximum(limits, -np.partition(-scores.T, count - 1, axis=1)[:, count - 1])
-        place, query = np.nonzero(scores >= limits)
+        place, query = np.divmod(np.flatnonzero(scores >= limits), len(queries))
         if len(place):
             found.append((query, place + first if rows is None else rows[place], scores[place, query]))
             new += len(place)
