@@ -89,7 +89,7 @@ def test_a_dropped_picture_is_searched_by_and_results_are_explained(visit, peopl
     expect(page.locator(".card").first).to_be_visible()
     drop(page, people[0].path)
     first = page.locator(".card").first
-    assert re.match(r"Result 1, > 99% same person, camera c1, ", first.get_attribute("aria-label"))
+    assert re.match(r"Result 1, >99% same person, camera c1, ", first.get_attribute("aria-label"))
     assert page.locator("#sought img").get_attribute("alt") == f"Your picture {people[0].path.name}"
     first.click()
     explained(page)

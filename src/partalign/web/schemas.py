@@ -130,15 +130,15 @@ class RecordOut(BaseModel):
     time: float | None
     source: str | None
     tracklet: str | None
-    tags: list[str]
-    box: list[float] | None
+    tags: tuple[str, ...]
+    box: tuple[float, float, float, float] | None
     added: float | None
 
     @classmethod
     def of(cls, record: Record) -> RecordOut:
         """Build from the gallery's, without what would tell how the server's disk is laid out."""
         source = None if record.source is None else record.source.replace("\\", "/").rpartition("/")[2]
-        return cls.model_validate(record.as_dict() | {"source": source})
+        return cls.model_validate({name: getattr(record, name) for name in cls.model_fields} | {"source": source})
 
 
 class MatchOut(BaseModel):
@@ -153,7 +153,13 @@ class MatchOut(BaseModel):
     @classmethod
     def of(cls, match: Match) -> MatchOut:
         """Build from the gallery's."""
-        return cls.model_validate(match.as_dict() | {"record": RecordOut.of(match.record)})
+        return cls(
+            rank=match.rank,
+            record=RecordOut.of(match.record),
+            similarity=match.similarity,
+            probability=match.probability,
+            more=match.more,
+        )
 
 
 class Found(BaseModel):

@@ -31,7 +31,7 @@ const fully = (time) => (time !== null && time >= FIRST_DATE ? years.format(time
 // Never 0% or 100%, as in pictures/explanation.py: no calibration can promise that.
 export function percent(probability) {
   const value = 100 * probability;
-  return value < 1 ? "< 1%" : value > 99 ? "> 99%" : `${Math.round(value)}%`;
+  return value < 1 ? "<1%" : value > 99 ? ">99%" : `${Math.round(value)}%`;
 }
 
 export function score(match) {
