@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from partalign.cli import main
+from partalign.crops import Crop
+from partalign.datasets.table import write_table
 from partalign.gallery import ModelName, open_gallery
 
 
@@ -84,12 +86,15 @@ def test_a_folder_with_a_table_keeps_its_records(run, crops, tmp_path):
     name = sorted(crops.iterdir())[0].name
     (tmp_path / "found").mkdir()
     (tmp_path / "found" / name).write_bytes((crops / name).read_bytes())
-    (tmp_path / "found" / "crops.csv").write_text(f"path,camera,tracklet,time\n{name},lobby,t7,1777638600\n")
+    crop = Crop(tmp_path / "found" / name, camera="lobby", tracklet="t7", time=1777638600, box=(1, 2, 30, 60))
+    write_table(tmp_path / "found", [crop])
     run("add", tmp_path / "g", tmp_path / "found")
     record = json.loads(
         run("list", tmp_path / "g", "--since", "2026-05-01T12:30", "--until", "2026-05-01T12:30", "--json")
     )
-    assert [(r["camera"], r["tracklet"], r["person"]) for r in record] == [("lobby", "t7", None)]
+    assert [(r["camera"], r["tracklet"], r["person"], r["box"]) for r in record] == [
+        ("lobby", "t7", None, [1, 2, 30, 60])
+    ]
     assert "2026-05-01 12:30:00" in run("list", tmp_path / "g")
     found = json.loads(run("search", tmp_path / "g", "--by-tracklet", "t7", "--json"))
     assert found == []
