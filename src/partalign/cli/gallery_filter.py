@@ -13,7 +13,7 @@ from partalign.gallery.times import parse_time
 Texts = Annotated[tuple[str, ...], Parameter(negative="")]
 
 
-@Parameter(name="*")
+@Parameter(name="*", help="which records")
 @dataclass(frozen=True)
 class Chosen:
     """Records that meet all of these conditions; by default all records.
