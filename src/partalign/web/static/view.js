@@ -47,7 +47,7 @@ export function card(record, match, person) {
   const same = match !== null && person !== null && record.person === person;
   const lines = [];
   if (match) {
-    const unit = match.probability === null ? "similar" : "same person";
+    const unit = match.probability === null ? "similar" : "same";
     lines.push(make("strong", {}, score(match), make("small", {}, ` ${unit}`)));
     lines.push(make("meter", { min: 0, max: 1, value: Math.max(0, match.probability ?? match.similarity), ariaHidden: "true" }));
   }
