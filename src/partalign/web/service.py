@@ -168,7 +168,7 @@ class Service:
 
     def _new_person(self) -> str:
         known = self.gallery.values("person")
-        while (name := f"someone-{secrets.token_hex(4)}") in known:
+        while (name := f"someone-{secrets.token_hex(3)}") in known:
             pass
         return name
 
