@@ -130,15 +130,17 @@ class RecordOut(BaseModel):
     time: float | None
     source: str | None
     tracklet: str | None
-    tags: tuple[str, ...]
-    box: tuple[float, float, float, float] | None
+    tags: list[str]
+    box: list[float] | None
     added: float | None
 
     @classmethod
     def of(cls, record: Record) -> RecordOut:
         """Build from the gallery's, without what would tell how the server's disk is laid out."""
         source = None if record.source is None else record.source.replace("\\", "/").rpartition("/")[2]
-        return cls.model_validate({name: getattr(record, name) for name in cls.model_fields} | {"source": source})
+        lists = {"tags": list(record.tags), "box": None if record.box is None else list(record.box)}
+        values = {name: getattr(record, name) for name in cls.model_fields}
+        return cls.model_validate(values | lists | {"source": source})
 
 
 class MatchOut(BaseModel):
