@@ -125,14 +125,17 @@ class Gallery(ABC):
 
         Measured with so many records of the gallery as queries, drawn by lot with a fixed seed, without themselves.
         """
-        every = [record.id for record in self.records()]
-        drawn = np.random.default_rng(0).permutation(len(every))[:queries]
-        if not len(drawn):
+        every = [record.id for page in self.pages() for record in page]
+        drawn = [every[i] for i in np.random.default_rng(0).permutation(len(every))[:queries]]
+        if len(every) < 2:
             return 1.0
-        vectors = self.vectors([every[i] for i in drawn])
+        vectors = self.vectors(drawn)
         best, found = (self._rank(vectors, EVERYTHING, count + 1, exact) for exact in (True, False))
-        pairs = [(set(a[0]), set(b[0])) for a, b in zip(best, found, strict=True)]
-        return float(np.mean([(len(a & b) - 1) / max(len(a) - 1, 1) for a, b in pairs]))
+        shares = []
+        for name, (ids, _), (others, _) in zip(drawn, best, found, strict=True):
+            wanted, seen = ([other for other in part if other != name][:count] for part in (ids, others))
+            shares.append(len(set(wanted) & set(seen)) / len(wanted))
+        return float(np.mean(shares))
 
     def search(self, vectors: np.ndarray, where: Filter = EVERYTHING, **options: Any) -> list[Match]:
         """Return what looks most like one person, best first.

@@ -213,19 +213,36 @@ class ServerGallery(Gallery):
         self._server.close()
 
     def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:
-        text, values = condition(where, POSTGRES)
-        statement = f"SELECT id, -(vector <#> ?) FROM crops WHERE {text} ORDER BY vector <#> ?, id LIMIT ?"  # noqa: S608
-        hits: list[Hits] = []
+        approximate = not exact and self._indexed()
         with self._server.transaction(read=True):
-            self._server.run(f"SET LOCAL enable_indexscan TO {'off' if exact else 'on'}")
-            if not exact:
-                self._server.run("SET LOCAL hnsw.iterative_scan TO strict_order")
-                self._server.run(f"SET LOCAL hnsw.ef_search TO {min(max(100, 2 * count), 1000)}")
-            for query in queries:
-                vector = Vector(query)
-                rows = self._server.run(statement, [vector, *values, vector, count])
-                hits.append(([name for name, _ in rows], np.array([score for _, score in rows], np.float32)))
-        return hits
+            found = self._nearest(queries, where, count, approximate)
+            # The index gives up after so many rows that do not pass; then all that pass are read.
+            short = [i for i, rows in enumerate(found) if len(rows) < count] if approximate else []
+            for i, rows in zip(short, self._nearest(queries[short], where, count, False), strict=True):
+                found[i] = rows
+        return [([name for name, _ in rows], np.array([score for _, score in rows], np.float32)) for rows in found]
+
+    def _nearest(self, queries: np.ndarray, where: Filter, count: int, approximate: bool) -> list[list[Any]]:
+        """Return ids and similarities for each query; within a transaction."""
+        if not len(queries):
+            return []
+        text, values = condition(where, POSTGRES)
+        # Two keys would keep the planner from the index.
+        order = "vector <#> ?" if approximate else "vector <#> ?, id"
+        statement = f"SELECT id, -(vector <#> ?) FROM crops WHERE {text} ORDER BY {order} LIMIT ?"  # noqa: S608
+        if approximate:
+            # Not a scan of everything, which it would prefer where that is quick; but of a filter's few, if they are.
+            self._server.run("SET LOCAL enable_seqscan TO off")
+            self._server.run("SET LOCAL hnsw.iterative_scan TO strict_order")
+            self._server.run(f"SET LOCAL hnsw.ef_search TO {min(max(100, 2 * count), 1000)}")
+        self._server.run(f"SET LOCAL enable_indexscan TO {'on' if approximate else 'off'}")
+        found = []
+        for vector in map(Vector, queries):
+            rows = self._server.run(statement, [vector, *values, vector, count])
+            found.append(sorted(rows, key=lambda row: (-row[1], row[0])))
+        if approximate:
+            self._server.run("SET LOCAL enable_seqscan TO on")
+        return found
 
     def _indexed(self) -> bool:
         return bool(self._server.run("SELECT to_regclass(?) IS NOT NULL", (_INDEX,))[0][0])
