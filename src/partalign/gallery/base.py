@@ -7,7 +7,7 @@ the last two as functions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -132,8 +132,8 @@ class Gallery(ABC):
         vectors = self.vectors(drawn)
         best, found = (self._rank(vectors, EVERYTHING, count + 1, exact) for exact in (True, False))
         shares = []
-        for name, (ids, _), (others, _) in zip(drawn, best, found, strict=True):
-            wanted, seen = ([other for other in part if other != name][:count] for part in (ids, others))
+        for name, *both in zip(drawn, best, found, strict=True):
+            wanted, seen = ([record.id for record in part if record.id != name][:count] for part, _ in both)
             shares.append(len(set(wanted) & set(seen)) / len(wanted))
         return float(np.mean(shares))
 
@@ -156,11 +156,8 @@ class Gallery(ABC):
         """Search by many pictures (Q, D), each on its own, in one pass over the gallery."""
         self._require_model()
         options = Options(limit=limit, exact=exact)
-        found = [
-            best_of_any([hits], limit) for hits in self._rank(self._unit(np.asarray(vectors)), where, limit, exact)
-        ]
-        known = self._known({name for ranked in found for name, _ in ranked})
-        return [matches([hit for hit in ranked if hit[0] in known], known, options) for ranked in found]
+        found = self._rank(self._unit(np.asarray(vectors)), where, limit, exact)
+        return [matches(best_of_any([hits], limit), options) for hits in found]
 
     def search_like(
         self, ids: Sequence[str], where: Filter = EVERYTHING, *, other_cameras: bool = False, **options: Any
@@ -234,17 +231,15 @@ class Gallery(ABC):
         count = options.depth
         while True:
             ranked = best_of_any(self._rank(queries, where, count, options.exact), count)
-            known = self._known(name for name, _ in ranked)
             complete = len(ranked) < count
-            ranked = [hit for hit in ranked if hit[0] in known]  # but for what was removed in between
             if options.rerank and ranked:
-                rows = self.vectors([name for name, _ in ranked[: options.rerank_top]])
+                rows = self.vectors([record.id for record, _ in ranked[: options.rerank_top]])
                 ranked = reordered(ranked, options.rerank(queries, rows))
             if not options.group:
-                return matches(ranked, known, options)
-            firsts, more = grouped(ranked, known)
+                return matches(ranked, options)
+            firsts, more = grouped(ranked)
             if len(firsts) >= options.last or complete:
-                return matches(firsts, known, options, more)
+                return matches(firsts, options, more)
             count *= 4
 
     def _require_model(self) -> None:
@@ -264,9 +259,6 @@ class Gallery(ABC):
     def _require_known(self, ids: Sequence[str], found: Mapping[str, object]) -> None:
         if unknown := [name for name in ids if name not in found]:
             raise GalleryError(f"{self.url}: expected ids of the gallery, found {unknown[0]!r:.80}")
-
-    def _known(self, ids: Iterable[str]) -> dict[str, Record]:
-        return {record.id: record for record in self.records(Filter(ids=tuple(ids)))}
 
     def _unit(self, vectors: np.ndarray) -> np.ndarray:
         """Check descriptors (N, D) and return them float32, of unit length."""

@@ -225,10 +225,12 @@ class EmbeddedGallery(Gallery):
             slots = np.unique(np.concatenate([rows for rows, _ in found])).tolist() if found else []
             with self._database.reading():
                 unchanged = self._state().generation == generation
-                statement = "SELECT slot, id FROM crops WHERE slot IN (SELECT value FROM json_each(?))"
-                names = dict(self._database.execute(statement, (json.dumps(slots),)))
+                statement = f"SELECT {FIELDS}, slot FROM crops WHERE slot IN (SELECT value FROM json_each(?))"  # noqa: S608
+                known = {
+                    row[-1]: record_of(row[:-1]) for row in self._database.execute(statement, (json.dumps(slots),))
+                }
             if unchanged:
-                return [_hits(rows, scores, names, count) for rows, scores in found]
+                return [_hits(rows, scores, known, count) for rows, scores in found]
 
     def _make_folder(self) -> None:
         try:
@@ -334,7 +336,8 @@ class EmbeddedGallery(Gallery):
         return sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
 
 
-def _hits(rows: np.ndarray, scores: np.ndarray, names: dict[int, str], count: int) -> Hits:
-    found = [(names[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row in names]
-    found.sort(key=lambda hit: (-hit[1], hit[0]))
-    return [name for name, _ in found[:count]], np.array([score for _, score in found[:count]], np.float32)
+def _hits(rows: np.ndarray, scores: np.ndarray, known: dict[int, Record], count: int) -> Hits:
+    """Join rows with their records, but for those that were removed in between."""
+    found = [(known[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row in known]
+    found.sort(key=lambda hit: (-hit[1], hit[0].id))
+    return [record for record, _ in found[:count]], np.array([score for _, score in found[:count]], np.float32)

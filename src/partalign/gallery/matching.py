@@ -5,7 +5,7 @@ Takes what a store ranked; knows no store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,11 +20,11 @@ Probability = Callable[[np.ndarray], np.ndarray]
 Rerank = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Queries (Q, D), the best rows for them (K, D) -> (K,) new scores, larger is better."""
 
-Hits = tuple[list[str], np.ndarray]
-"""Ids and similarities, best first; of equal similarities the smaller id first."""
+Hits = tuple[list[Record], np.ndarray]
+"""Records and similarities, best first; of equal similarities the smaller id first."""
 
-Ranked = list[tuple[str, float]]
-"""Ids with similarities, in order."""
+Ranked = list[tuple[Record, float]]
+"""Records with similarities, in order."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,12 @@ def best_of_any(hits: Sequence[Hits], count: int) -> Ranked:
     """Join the rankings of several queries: a record counts by its best similarity."""
     if len(hits) == 1:
         return list(zip(hits[0][0], hits[0][1].tolist(), strict=True))
-    best: dict[str, float] = {}
-    for ids, scores in hits:
-        for name, score in zip(ids, scores.tolist(), strict=True):
-            best[name] = max(score, best.get(name, -2.0))
-    return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:count]
+    best: dict[str, tuple[Record, float]] = {}
+    for records, scores in hits:
+        for record, score in zip(records, scores.tolist(), strict=True):
+            if record.id not in best or score > best[record.id][1]:
+                best[record.id] = record, score
+    return sorted(best.values(), key=lambda hit: (-hit[1], hit[0].id))[:count]
 
 
 def reordered(ranked: Ranked, scores: np.ndarray) -> Ranked:
@@ -82,26 +83,23 @@ def reordered(ranked: Ranked, scores: np.ndarray) -> Ranked:
     return [ranked[i] for i in order] + ranked[len(order) :]
 
 
-def grouped(ranked: Ranked, known: Mapping[str, Record]) -> tuple[Ranked, list[int]]:
+def grouped(ranked: Ranked) -> tuple[Ranked, list[int]]:
     """Keep the first record of each tracklet; returns these, and how many more of it there were."""
     place: dict[tuple[str | None, ...], int] = {}
     firsts: Ranked = []
     more: list[int] = []
-    for name, score in ranked:
-        record = known[name]
-        key = (name,) if record.tracklet is None else (record.camera, record.tracklet)
+    for record, score in ranked:
+        key = (record.id,) if record.tracklet is None else (record.camera, record.tracklet)
         if key in place:
             more[place[key]] += 1
         else:
             place[key] = len(firsts)
-            firsts.append((name, score))
+            firsts.append((record, score))
             more.append(0)
     return firsts, more
 
 
-def matches(
-    ranked: Ranked, known: Mapping[str, Record], options: Options, more: Sequence[int] | None = None
-) -> list[Match]:
+def matches(ranked: Ranked, options: Options, more: Sequence[int] | None = None) -> list[Match]:
     """Return the page that is shown."""
     page = slice(options.offset, options.last)
     chosen, further = ranked[page], (more or [0] * len(ranked))[page]
@@ -109,6 +107,6 @@ def matches(
     if options.probability is not None and chosen:
         probability = np.asarray(options.probability(np.array([score for _, score in chosen]))).tolist()
     return [
-        Match(options.offset + i + 1, known[name], float(score), probability[i], further[i])
-        for i, (name, score) in enumerate(chosen)
+        Match(options.offset + i + 1, record, float(score), probability[i], further[i])
+        for i, (record, score) in enumerate(chosen)
     ]

@@ -14,6 +14,7 @@ _SCORES = 2**22  # similarities held at a time, 16 MB
 _FIRST = 2**11  # rows of the first block
 _ROWS = 2**15  # of a block, at the most
 _SPARSE = 0.4  # share of a block's rows below which they are copied out before the product
+_FEW = 8  # queries
 _LOWEST = -2.0  # below any cosine
 
 
@@ -42,8 +43,8 @@ def best_rows(
             new += len(place)
         if new > count * len(queries):
             found, new = [_kept(found, count, limits)], 0
-        # As many rows as were seen before: of them about as many pass as are kept.
-        first, step = first + step, min(2 * step, largest)
+        # Of as many rows as were seen before about as many pass as are kept; for few queries that is soon sorted.
+        first, step = first + step, min((2 if len(queries) > _FEW else 16) * step, largest)
     query, rows_found, values = _kept(found, count, limits)
     cuts = np.searchsorted(query, np.arange(len(queries) + 1))
     return [(rows_found[a:b], values[a:b]) for a, b in pairwise(cuts)]

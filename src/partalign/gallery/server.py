@@ -220,16 +220,16 @@ class ServerGallery(Gallery):
             short = [i for i, rows in enumerate(found) if len(rows) < count] if approximate else []
             for i, rows in zip(short, self._nearest(queries[short], where, count, False), strict=True):
                 found[i] = rows
-        return [([name for name, _ in rows], np.array([score for _, score in rows], np.float32)) for rows in found]
+        return [([_record(row[1:]) for row in rows], np.array([row[0] for row in rows], np.float32)) for rows in found]
 
     def _nearest(self, queries: np.ndarray, where: Filter, count: int, approximate: bool) -> list[list[Any]]:
-        """Return ids and similarities for each query; within a transaction."""
+        """Return similarities and cells of records for each query; within a transaction."""
         if not len(queries):
             return []
         text, values = condition(where, POSTGRES)
         # Two keys would keep the planner from the index.
         order = "vector <#> ?" if approximate else "vector <#> ?, id"
-        statement = f"SELECT id, -(vector <#> ?) FROM crops WHERE {text} ORDER BY {order} LIMIT ?"  # noqa: S608
+        statement = f"SELECT -(vector <#> ?), {_FIELDS} FROM crops WHERE {text} ORDER BY {order} LIMIT ?"  # noqa: S608
         if approximate:
             # Not a scan of everything, which it would prefer where that is quick; but of a filter's few, if they are.
             self._server.run("SET LOCAL enable_seqscan TO off")
@@ -239,7 +239,7 @@ class ServerGallery(Gallery):
         found = []
         for vector in map(Vector, queries):
             rows = self._server.run(statement, [vector, *values, vector, count])
-            found.append(sorted(rows, key=lambda row: (-row[1], row[0])))
+            found.append(sorted(rows, key=lambda row: (-row[0], row[1])))
         if approximate:
             self._server.run("SET LOCAL enable_seqscan TO on")
         return found
