@@ -17,7 +17,7 @@ from partalign.datasets.generated import World
 from partalign.datasets.keypoints import load_examples
 from partalign.progress import say
 from partalign.studies.claims import PEOPLE, Variant
-from partalign.training.once import pretrain_once
+from partalign.training.once import finished, pretrain_once
 from partalign.training.settings import PoseSettings, TrainSettings, read_recipe
 
 _SMALL = ("network.height=64", "network.width=32")
@@ -51,7 +51,7 @@ class GeneratedPeople:
 
     def settings(self, variant: Variant, seed: int, *, make: bool = True) -> TrainSettings:
         """Return the variant's settings; makes what they start from, where it is missing and `make` says so."""
-        changes = [*self.size.training, *variant.changes, *self.changes, f"seed={seed}"]
+        changes = [*self.size.training, *self.changes, *variant.changes, f"seed={seed}"]
         if variant.pose is not None:
             changes.append(f"weights.parts={self._pose(variant.pose, seed, make)}")
         return _named(read_recipe(f"light-{variant.network}", TrainSettings, changes), variant)
@@ -70,15 +70,19 @@ class GeneratedPeople:
 
     def _pose(self, people: str, seed: int, make: bool) -> Path:
         """Pre-train the part stream on one kind of people, unless that was done; returns the file."""
-        folder, path = self._folder("people", people, seed), self._folder("pose", people, seed)
-        if make:
-            self.split(people, seed)
+        crops, folder = self._folder("people", people, seed), self._folder("pose", people, seed)
+        path = folder / "parts.safetensors"
+        if folder.name not in self.pck:
             settings = read_recipe("light-pose", PoseSettings, (*self.size.pose, f"seed={seed}"))
-            if path.name not in self.pck:
-                say(f"{path.name}: {settings.epochs} passes over the joints of training persons")
-                results = pretrain_once(settings, lambda: load_examples(folder / "keypoints.csv", folder), path)[1]
-                self.pck[path.name] = results["pck"]
-        return path / "parts.safetensors"
+            if make:
+                say(f"{folder.name}: {settings.epochs} passes over the joints of training persons")
+                self.split(people, seed)
+                results = pretrain_once(settings, lambda: load_examples(crops / "keypoints.csv", crops), folder)[1]
+            else:
+                results = finished(path, settings)
+            if results is not None:
+                self.pck[folder.name] = results["pck"]
+        return path
 
     def _folder(self, what: str, people: str, seed: int) -> Path:
         return self.out / "-".join(filter(None, (what, people, str(seed))))
@@ -94,8 +98,7 @@ class RealPeople:
 
     def __init__(self, out: Path, data: Path, dataset: str = "market1501", changes: Sequence[str] = ()):
         self.out, self.data, self.dataset = Path(out), Path(data), dataset
-        self.changes = (*([] if dataset == "market1501" else [f"dataset={dataset}"]), *changes)
-        self.name = dataset
+        self.name, self.changes = dataset, tuple(changes)
         self.pck: dict[str, float] = {}
         self._all = cache(lambda: load_dataset(dataset, self.data))
 
@@ -116,7 +119,8 @@ class RealPeople:
         """Return the variant's settings."""
         recipe = "short-baseline" if variant.network == "baseline" else "short-trained"
         without = ["weights.parts="] if recipe == "short-trained" and variant.pose is None else []
-        changes = [*self.changes, *without, *variant.changes, f"seed={seed}"]
+        # What makes a variant comes last: no change of the user's may undo it.
+        changes = [f"dataset={self.dataset}", *self.changes, *without, *variant.changes, f"seed={seed}"]
         return _named(read_recipe(recipe, TrainSettings, changes), variant)
 
 

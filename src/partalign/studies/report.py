@@ -35,7 +35,7 @@ def rows(finding: Finding) -> list[tuple[str, ...]]:
 
 def table(finding: Finding) -> Table:
     """Return the table for a screen."""
-    result = Table(title=f"{finding.study.title} ({finding.study.source})", box=SIMPLE, caption=_caption(finding))
+    result = Table(title=f"{finding.title} ({finding.study.source})", box=SIMPLE, caption=_caption(finding))
     for column in COLUMNS:
         result.add_column(column, justify="left" if column == "variant" else "right", no_wrap=column != "variant")
     for cells in rows(finding):
@@ -46,7 +46,7 @@ def table(finding: Finding) -> Table:
 def markdown(finding: Finding, *, heading: str = "#", picture: str = "") -> str:
     """Return a page, or a part of one: claim, verdict, picture, table, and what was expected with what was found."""
     study = finding.study
-    lines = [f"{heading} {study.title}", "", f"*{study.source}.* {study.claim}", "", f"**{finding.verdict}**", ""]
+    lines = [f"{heading} {finding.title}", "", f"*{study.source}.* {study.claim}", "", f"**{finding.verdict}**", ""]
     lines += [picture, ""] if picture else []
     lines += [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(cells)} |" for cells in rows(finding)]
@@ -110,8 +110,7 @@ def _caption(finding: Finding) -> str:
         f"On {finding.where}, {many} {finding.each}{'' if counts == [1] else 's'}: mean and standard deviation in per "
         "cent; differences are paired, with the 90% interval of their mean. Paper: rank-1, mAP on Market-1501."
     )
-    own = [share for pose, share in finding.pck.items() if pose.count("-") == 1]
-    other = [share for pose, share in finding.pck.items() if pose.count("-") == 2]
+    own, other = ([share for pose, share in finding.pck.items() if pose.count("-") == dashes] for dashes in (1, 2))
     if own:
         text += f" The pose networks find {np.mean(own):.0%} of the joints"
         text += f" (of another domain: {np.mean(other):.0%} of theirs)." if other else "."

@@ -31,7 +31,7 @@ class Finding:
     """What a study found.
 
     figures: variant -> seed -> rank-1, mAP ... as fractions. left_out: variant -> why. pck: pose network -> share of
-    the joints that it finds. where: the people it was made on; each: "world" or "seed".
+    the joints that it finds. where: the people it was made on; each: "world" or "seed". changes: to all variants.
     """
 
     name: str
@@ -40,6 +40,12 @@ class Finding:
     each: str
     left_out: Mapping[str, str] = field(default_factory=dict)
     pck: Mapping[str, float] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The study's title, and what was changed."""
+        return f"{self.study.title}, {', '.join(self.changes)}" if self.changes else self.study.title
 
     @property
     def study(self) -> Study:
@@ -79,6 +85,7 @@ class Finding:
             "source": self.study.source,
             "where": self.where,
             "each": self.each,
+            "changes": list(self.changes),
             "partalign": __version__,
             "figures": {name: self.figures[name] for name in self.measured},
             "left_out": dict(self.left_out),
@@ -90,9 +97,9 @@ class Finding:
 
 def read_finding(path: Path) -> Finding:
     """Read what `as_dict` gave, from a JSON file; answers are drawn anew."""
-    content = json.loads(Path(path).read_bytes())
-    figures = {name: {int(s): row for s, row in rows.items()} for name, rows in content["figures"].items()}
-    return Finding(content["study"], figures, content["where"], content["each"], content["left_out"], content["pck"])
+    c = json.loads(Path(path).read_bytes())
+    figures = {name: {int(s): row for s, row in rows.items()} for name, rows in c["figures"].items()}
+    return Finding(c["study"], figures, c["where"], c["each"], c["left_out"], c["pck"], tuple(c["changes"]))
 
 
 def run_study(
@@ -118,8 +125,15 @@ def run_study(
             found = _measure(variant, ground, seed, only_finished, device)
             if found is not None:
                 figures[variant][seed] = found
-    pck = dict(sorted(ground.pck.items()))
-    return Finding(name, figures, ground.name, ground.each, left_out, pck)
+    # The folder may hold pose networks of other studies.
+    kinds = {VARIANTS[v].pose for v in chosen}
+    pck = {name: share for name, share in sorted(ground.pck.items()) if _kind(name) in kinds}
+    return Finding(name, figures, ground.name, ground.each, left_out, pck, ground.changes)
+
+
+def _kind(pose: str) -> str:
+    """`pose-tight-0` -> `tight`, `pose-0` -> ``: the people that a pose network learned from."""
+    return pose.removeprefix("pose-").rpartition("-")[0]
 
 
 def _measure(name: str, ground: Ground, seed: int, only_finished: bool, device: str) -> Figures | None:
