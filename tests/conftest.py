@@ -48,3 +48,27 @@ def tiny_market(tmp_path_factory) -> Path:
                 write("bounding_box_test", person, camera, 1, colours)
                 write("bounding_box_test", person, camera, 2, colours)
     return root.parent
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Path:
+    """A folder with a light network: light.safetensors, and exported as light.onnx and pixels.onnx."""
+    pytest.importorskip("onnxruntime")
+    import torch
+
+    from partalign.evaluation.calibration import Calibration
+    from partalign.export import export_onnx
+    from partalign.model.network import NetworkSettings, build_network
+    from partalign.weights.checkpoint import save_checkpoint
+
+    folder = tmp_path_factory.mktemp("exported")
+    torch.manual_seed(0)
+    light = {"appearance": "light", "parts": "light", "appearance_channels": 32, "part_channels": 8, "dimension": 64}
+    settings = NetworkSettings.model_validate({**light, "height": 64, "width": 32})
+    description = {"kind": "network", "network": settings.model_dump(mode="json"), "results": {"mAP": 0.5}}
+    calibration = Calibration(12.0, -4.0, 10, 20, 0.1, 0.01).as_dict()
+    network = build_network(settings)
+    save_checkpoint(folder / "light.safetensors", network.state_dict(), description | {"calibration": calibration})
+    export_onnx(folder / "light.safetensors", folder / "light.onnx")
+    export_onnx(folder / "light.safetensors", folder / "pixels.onnx", preprocessing=True)
+    return folder

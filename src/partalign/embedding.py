@@ -7,11 +7,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from partalign import progress
 from partalign.crops import Crop, Embeddings, Split
-from partalign.errors import EvaluationError
+from partalign.engines import Engine
+from partalign.errors import EvaluationError, ExplanationError, WeightsError
 from partalign.evaluation.evaluate import Descriptors, score
 from partalign.evaluation.metrics import APKind
 from partalign.evaluation.protocols import Protocol, named
@@ -27,30 +28,48 @@ CPU_CHUNK = 8
 
 
 class Embedder:
-    """A network with what it takes to run it over files.
+    """A network, or an exported model, with what it takes to run it over files.
 
-    batch: crops that pass at once. flip: average the descriptor with the mirrored crop's. on_error: whether a picture
-    that cannot be read stops the work ("refuse") or is named and left out ("skip").
+    engine: what `load_model` or `engines.load_engine` gives; an exported model runs on the CPU. batch: crops that pass
+    at once. flip: average the descriptor with the mirrored crop's. on_error: whether a picture that cannot be read
+    stops the work ("refuse") or is named and left out ("skip").
     """
 
     def __init__(
         self,
-        network: PartAlignedNetwork,
+        engine: Engine,
         *,
         device: str | torch.device = "cpu",
         batch: int = 64,
         flip: bool = False,
         on_error: OnError = "refuse",
     ):
-        self.network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.batch, self.flip = torch.device(device), batch, flip
+        if isinstance(engine, nn.Module):
+            engine.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif self.device.type != "cpu":
+            raise WeightsError(
+                f"expected device cpu for an exported model, found {device}: give the .safetensors file of the model"
+            )
+        self.engine = engine
+        self.input_size, self.channels = engine.input_size, engine.channels
         self.on_error: OnError = on_error
+
+    @property
+    def network(self) -> PartAlignedNetwork:
+        """The network, for those who look into it. Raises ExplanationError for an exported model."""
+        if not isinstance(self.engine, PartAlignedNetwork):
+            raise ExplanationError(
+                "expected a network whose maps can be seen, found an exported model, which gives descriptors only: "
+                "give the .safetensors file it was made from"
+            )
+        return self.engine
 
     def embed(self, crops: Sequence[Crop], description: str = "embedding") -> Embeddings:
         """Return the descriptors (N, D) of the crops that can be read, in order. Raises PictureError."""
-        pictures = Pictures(crops, self.network.input_size, on_error=self.on_error, cache_bytes=0)
+        pictures = Pictures(crops, self.input_size, on_error=self.on_error, cache_bytes=0)
         batches = [range(start, min(start + self.batch, len(crops))) for start in range(0, len(crops), self.batch)]
-        rows, vectors = [np.empty(0, np.intp)], [np.empty((0, self.network.channels), np.float32)]
+        rows, vectors = [np.empty(0, np.intp)], [np.empty((0, self.channels), np.float32)]
         with progress.bar(description, len(crops)) as advance:
             for chosen, pixels in pictures.stream(batches):
                 if len(chosen):
@@ -71,9 +90,9 @@ class Embedder:
         return self.network.maps(pictures.to(self.device))
 
     def _descriptors(self, pictures: Tensor) -> Tensor:
-        vectors = self.network(pictures)
+        vectors = self.engine(pictures)
         if self.flip:
-            vectors = torch.nn.functional.normalize(vectors + self.network(pictures.flip(3)))
+            vectors = torch.nn.functional.normalize(vectors + self.engine(pictures.flip(3)))
         return vectors
 
 
@@ -94,7 +113,7 @@ def embed_split(embedder: Embedder, split: Split, multi_query: bool = False) -> 
         fresh = {crop: row for row, crop in enumerate(new.crops)}
         found = [crop for crop in crops if crop in seen or crop in fresh]  # without the skipped ones
         rows = [gallery.vectors[seen[c]] if c in seen else new.vectors[fresh[c]] for c in found]
-        return Embeddings(np.array(rows, np.float32).reshape(-1, embedder.network.channels), tuple(found))
+        return Embeddings(np.array(rows, np.float32).reshape(-1, embedder.channels), tuple(found))
 
     return Descriptors(side(split.query, "query"), gallery, side(split.pool, "pool") if multi_query else None)
 

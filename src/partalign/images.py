@@ -116,6 +116,12 @@ def network_input(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
     return values.permute(0, 3, 1, 2)
 
 
+def pixels_of(pictures: torch.Tensor) -> torch.Tensor:
+    """Turn what `network_input` made, (B, 3, H, W), back into the pictures (B, H, W, 3), uint8, RGB, exactly."""
+    mean = torch.tensor(MEAN_BGR, device=pictures.device).view(1, 3, 1, 1)
+    return (pictures + mean).round().clamp(0, 255).to(torch.uint8).flip(1).permute(0, 2, 3, 1)
+
+
 class Pictures:
     """A set of pictures read by row number; decoded on first use, and kept while the whole set fits `cache_bytes`.
 

@@ -16,12 +16,12 @@ from PIL import Image
 
 from partalign.crops import Crop
 from partalign.embedding import Embedder, OnError
+from partalign.engines import load_engine
 from partalign.errors import GalleryError
 from partalign.evaluation.calibration import Calibration
 from partalign.evaluation.reranking import reranked_blocks
 from partalign.gallery import Added, Filter, Gallery, Match, ModelName, Record, open_gallery
 from partalign.images import network_input, read_picture, resize
-from partalign.weights.checkpoint import load_model
 from partalign.weights.packing import read_info
 
 Picture = str | Path | BinaryIO | Image.Image
@@ -53,10 +53,10 @@ class PictureSearch:
         on_error: OnError = "refuse",
     ) -> PictureSearch:
         """Open a gallery with a model file, by default the shipped model. Raises GalleryError, WeightsError."""
-        info, network = read_info(model), load_model(model)
-        name = ModelName(info.name, info.version, network.channels)
+        info, engine = read_info(model), load_engine(model)
+        name = ModelName(info.name, info.version, engine.channels)
         gallery = open_gallery(url, model=name, create=create, read_only=read_only)
-        return cls(gallery, Embedder(network, device=device, on_error=on_error), info.calibration)
+        return cls(gallery, Embedder(engine, device=device, on_error=on_error), info.calibration)
 
     def add(self, crops: Sequence[Crop], tags: Sequence[str] = ()) -> Added:
         """Describe crops and add them, some hundreds at a time. Raises PictureError, GalleryError."""
@@ -88,7 +88,7 @@ class PictureSearch:
 
     def describe(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Return the descriptors (N, D) of pictures. Raises PictureError."""
-        size = self.embedder.network.input_size
+        size = self.embedder.input_size
         read = [p if isinstance(p, Image.Image) else read_picture(p) for p in pictures]
         pixels = np.stack([resize(picture.convert("RGB"), size) for picture in read])
         return self.embedder(network_input(pixels)).cpu().numpy()

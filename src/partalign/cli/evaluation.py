@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from partalign.errors import EvaluationError
 
 Flag = Annotated[bool, Parameter(negative="")]
+Engine = Literal["auto", "torch", "onnx", "openvino", "openvino-bf16"]
 
 
 def evaluate(
@@ -34,13 +35,15 @@ def evaluate(
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
     csv: Path | None = None,
     device: str = "cpu",
+    engine: Engine = "auto",
 ) -> None:
     """Score a model, or saved descriptors, by a data set's protocol: CMC, mAP, mINP.
 
     Example: partalign evaluate runs/rcpm/model.safetensors --dataset market1501 --data ~/data --json scores.json
 
     Args:
-        model: a model file, or the name of a shipped one (see partalign models); by default the shipped model
+        model: a model file (.safetensors, or exported: .onnx), or the name of a shipped one (see partalign models); by
+            default the shipped model
         data: the folder of the data set; left out when --embeddings says itself which rows are query and gallery
         dataset: market1501, dukemtmc, cuhk03, cuhk01, mars, or folder (your own crops)
         protocol: of cuhk03 (classic, new) and cuhk01 (100, 486); for any data set also market1501, single-camera,
@@ -62,10 +65,11 @@ def evaluate(
         json_: also write the figures, as fractions, to this file
         csv: also write the figures, in per cent, with the paper's of the same setting below, to this file
         device: cpu, cuda, cuda:1 ...
+        engine: what runs the model: auto is the fastest that is installed for an exported model, else torch
     """
     from partalign.embedding import Embedder, embed_split
+    from partalign.engines import load_engine
     from partalign.scoring import read_saved, read_task
-    from partalign.weights.checkpoint import load_model
     from partalign.weights.packing import read_info
 
     if model is not None and embeddings is not None:
@@ -77,7 +81,7 @@ def evaluate(
         choices = {"protocol": protocol, "boxes": boxes, "test_set": test_set, "distractors": distractors}
         task = read_task(dataset, data, **choices)  # type: ignore[arg-type]
     if task is not None and embeddings is None:
-        embedder = Embedder(load_model(model), device=device, flip=flip, on_error=corrupt)
+        embedder = Embedder(load_engine(model, engine), device=device, flip=flip, on_error=corrupt)
         if not task.split.query and all(crop.person is None for crop in task.split.gallery):
             print(task.pairs_text(embedder.embed(task.split.gallery), read_info(model).calibration))
             return
@@ -116,25 +120,28 @@ def embed(
     flip: Annotated[bool, Parameter(negative="")] = False,
     corrupt: Literal["refuse", "skip"] = "refuse",
     device: str = "cpu",
+    engine: Engine = "auto",
 ) -> None:
     """Turn pictures of people into descriptors, saved with their records.
 
     Example: partalign embed crops/ one.jpg --out crops.npz
 
     Args:
-        images: pictures, or folders of pictures; a model file, or a shipped model's name, may come first
+        images: pictures, or folders of pictures; a model file (.safetensors, .onnx), or a shipped model's name, may
+            come first
         out: the file to write (.npz)
         flip: average every descriptor with that of the mirrored crop
         corrupt: what a picture that cannot be read does: stop the work, or be named and left out
         device: cpu, cuda, cuda:1 ...
+        engine: what runs the model: auto is the fastest that is installed for an exported model, else torch
     """
     from partalign.datasets.folder import find_crops
     from partalign.embedding import Embedder
-    from partalign.weights.checkpoint import load_model
+    from partalign.engines import load_engine
     from partalign.weights.shipped import leading_model
 
     model, places = leading_model(images)
     crops = find_crops(places)
-    vectors = Embedder(load_model(model), device=device, flip=flip, on_error=corrupt).embed(crops)
+    vectors = Embedder(load_engine(model, engine), device=device, flip=flip, on_error=corrupt).embed(crops)
     vectors.save(out)
     print(f"{len(vectors)} descriptors of {vectors.vectors.shape[1]} numbers: {out}")

@@ -225,6 +225,8 @@ def _sound(stored: Tensor, cast: Tensor) -> bool:
 def _advice(path: Path, kind: str) -> str:
     if kind == "a PyTorch file":
         return "turn it into one with `partalign convert official` (or `openpose`) IN OUT.safetensors"
+    if path.suffix == ".onnx":
+        return "an exported model gives descriptors only; give the .safetensors file it was made from"
     if path.suffix == ".caffemodel":
         return "turn it into one with `partalign convert caffe` (or `openpose`) IN OUT.safetensors"
     return "check the path, or copy the file again"

@@ -15,6 +15,7 @@ from partalign.errors import WeightsError
 from partalign.evaluation.calibration import Calibration
 from partalign.weights.checkpoint import load_model, read_checkpoint, save_checkpoint
 from partalign.weights.formats import sha256_of_file
+from partalign.weights.onnx import read_onnx
 from partalign.weights.shipped import find_model
 
 LEAST_COSINE = 0.9999
@@ -27,7 +28,8 @@ class ModelInfo:
 
     results: of the evaluation after training; calibration: of the similarity of its descriptors, or None; trained:
     settings of the training run; version: the first 12 digits of the file's SHA-256, by which descriptors of different
-    models are told apart.
+    models are told apart. An exported model has the name and version of the model it was made from: its descriptors
+    are the same.
     """
 
     name: str
@@ -42,11 +44,16 @@ class ModelInfo:
 def read_info(model: str | Path | None = None) -> ModelInfo:
     """Say what a model file, or a shipped model, tells of itself. Raises WeightsError, EvaluationError."""
     path = find_model(model)
-    _, description = read_checkpoint(path)
+    if path.suffix == ".onnx":
+        description = read_onnx(path).description
+        name, version = description["source"]["name"], description["source"]["version"]
+    else:
+        _, description = read_checkpoint(path)
+        name, version = path.stem, sha256_of_file(path)[:12]
     trained, calibration = description.get("trained") or {}, description.get("calibration")
     return ModelInfo(
-        name=path.stem,
-        version=sha256_of_file(path)[:12],
+        name=name,
+        version=version,
         title=str(trained.get("title", "")),
         results=description.get("results") or {},
         calibration=None if calibration is None else Calibration.from_dict(calibration),

@@ -12,6 +12,9 @@ from partalign.errors import WeightsError
 DEFAULT = "googlenet-rcpm"
 """The model that is used where none is named."""
 
+MODEL_SUFFIXES = (".safetensors", ".onnx")
+"""How names of model files end: of our own, and of exported ones."""
+
 
 def shipped_models() -> dict[str, Path]:
     """Names and files of the models in the package."""
@@ -39,7 +42,7 @@ def find_model(model: str | Path | None = None) -> Path:
 
 
 def leading_model(words: Sequence[Path]) -> tuple[Path | None, tuple[Path, ...]]:
-    """Divide `[MODEL] PICTURE ...` into the model and the rest: a `.safetensors` file, or a shipped model's name."""
-    if words and (words[0].suffix == ".safetensors" or (str(words[0]) in shipped_models() and not words[0].exists())):
+    """Divide `[MODEL] PICTURE ...` into the model and the rest: a model file, or a shipped model's name."""
+    if words and (words[0].suffix in MODEL_SUFFIXES or (str(words[0]) in shipped_models() and not words[0].exists())):
         return words[0], tuple(words[1:])
     return None, tuple(words)
