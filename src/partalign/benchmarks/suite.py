@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from partalign import __version__
-from partalign.benchmarks import gallery, loss, network, ranking, reranking, scale, sketch
+from partalign.benchmarks import engines, gallery, loss, network, ranking, reranking, scale, sketch
 from partalign.benchmarks.measure import Comparison, Cost, machine
 
 BENCHMARKS: dict[str, Callable[..., list[Comparison]]] = {
@@ -22,7 +22,11 @@ BENCHMARKS: dict[str, Callable[..., list[Comparison]]] = {
     "reranking": reranking.run,
 }
 
-LONG: dict[str, Callable[..., list[Comparison]]] = {"gallery": gallery.run, "scale": scale.run}
+LONG: dict[str, Callable[..., list[Comparison]]] = {
+    "engines": engines.run,
+    "gallery": gallery.run,
+    "scale": scale.run,
+}
 """Run only where they are asked for by name."""
 
 

@@ -11,7 +11,7 @@ from cyclopts.types import PositiveInt
 
 
 def bench(
-    *names: Literal["loss", "sketch", "network", "ranking", "reranking", "gallery", "scale"],
+    *names: Literal["loss", "sketch", "network", "ranking", "reranking", "engines", "gallery", "scale"],
     threads: PositiveInt | None = None,
     rounds: PositiveInt | None = None,
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
@@ -21,8 +21,8 @@ def bench(
     Example: partalign bench loss sketch --json bench.json
 
     Args:
-        names: which benchmarks; by default all but gallery (minutes, 5 GB of memory and 3 GB of disk) and scale
-            (half an hour on two cores, 5 GB)
+        names: which benchmarks; by default all but engines (needs the extras onnx and openvino), gallery (minutes,
+            5 GB of memory and 3 GB of disk) and scale (half an hour on two cores, 5 GB)
         threads: by default 1, and 2 for embedding with the whole network
         rounds: how often the two forms take turns; by default 3 to 7, by the length of a turn
         json_: also write everything, with the date and a description of the machine, to this file
