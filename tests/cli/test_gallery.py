@@ -1,6 +1,7 @@
 """`partalign gallery` as a user types it, with the shipped model, on generated people."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -8,7 +9,7 @@ from PIL import Image
 from partalign.cli import main
 from partalign.crops import Crop
 from partalign.datasets.table import write_table
-from partalign.gallery import ModelName, open_gallery
+from partalign.gallery import Filter, ModelName, open_gallery
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_cluster_merge_and_split(run, crops, tmp_path):
     for number, path in enumerate(sorted(crops.iterdir())):
         (tmp_path / "plain" / f"x{number}.jpg").write_bytes(path.read_bytes())
     run("add", gallery, tmp_path / "plain", "--camera", "door")
-    assert "persons in" in run("cluster", gallery, "--dry")
+    assert re.search(r": \d+ persons? in \d of 8 records, nothing changed", run("cluster", gallery, "--dry"))
     assert "1 person in 8 of 8 records, nothing changed" in run("cluster", gallery, "--similarity", -0.99, "--dry")
     run("cluster", gallery, "--similarity", -0.99)
     assert "8 records are now of anna" in run("merge", gallery, "anna", "person-1")
@@ -174,3 +175,28 @@ def test_what_goes_wrong_is_told_in_one_line(run, people, crops, tmp_path):
     open_gallery(tmp_path / "other", model=ModelName("other", "1", 8), create=True).close()
     assert "cannot be compared" in run("add", tmp_path / "other", crops, expect=1)
     assert "8 records, nothing damaged" in run("verify", people)
+
+
+def test_pages_beyond_any_gallery_are_refused(run, people, crops):
+    far = ("--top", 10**8, "--page", 10**13)
+    assert "1,000,000,000" in run("list", people, *far, expect=1)
+    assert "1,000,000,000" in run("search", people, crops / "0009_c1s1_000001_01.jpg", *far, expect=1)
+
+
+def test_a_similarity_that_is_none_is_refused_before_anything_is_read(run, people):
+    assert "found 7" in run("cluster", people, "--similarity", 7, expect=1)
+
+
+def test_a_file_name_that_is_no_text_is_told_what_to_do(run, crops, tmp_path):
+    (tmp_path / "line\nbreak.jpg").write_bytes(sorted(crops.iterdir())[0].read_bytes())
+    assert "rename the file" in run("add", tmp_path / "g", tmp_path / "line\nbreak.jpg", expect=1)
+
+
+def test_names_give_the_terminal_no_orders(run, people):
+    with open_gallery(people) as opened:
+        opened.update(Filter(cameras=("c1",)), person="\x1b[2Janna", camera="c\x9b1", tags=("\x1b]0;tag\x07",))
+        opened.log("\x1b[1mlook", who="\x1b[2Jme")
+    for words in (("list", people), ("info", people), ("log", people)):
+        printed = run(*words)
+        assert printed.replace("\n", "").isprintable()
+    assert "\\x1b[2Janna" in run("list", people)

@@ -201,3 +201,34 @@ def test_a_reader_sees_what_others_write_compact_and_remove(folder):
         assert np.array_equal(reader.vectors(["r0003"]), vectors(3))
         writer.remove(Filter())
         assert reader.search(vectors(200)) == []
+
+
+@pytest.mark.parametrize("name", ["generation", "rows", "dimension"])
+@pytest.mark.parametrize("value", ["1/../../secret", -1, None, 1.5])
+def test_a_crafted_gallery_leads_to_no_other_file(folder, name, value):
+    with closing(sqlite3.connect(folder / "gallery.sqlite")) as connection, connection:
+        connection.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
+    with pytest.raises(GalleryError, match=f"its {name} is no number"):
+        open_gallery(folder)
+
+
+def test_what_a_link_leads_to_is_not_written(folder, tmp_path):
+    own = tmp_path / "own"
+    (folder / "vectors-1.f32").rename(own)
+    (folder / "vectors-1.f32").symlink_to(own)
+    before = own.read_bytes()
+    with open_gallery(folder, model=MODEL) as gallery:
+        with pytest.raises(GalleryError, match="nothing was changed"):
+            gallery.add(records(200), vectors(200))
+        with pytest.raises(GalleryError, match="cannot be written"):
+            gallery.forget(person="anna")
+    assert own.read_bytes() == before
+
+
+@pytest.mark.parametrize("address", ["postgresq://me:secret@server/people", "http://server/people"])
+def test_a_misspelt_address_is_no_folder(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GalleryError, match="expected a folder or postgresql://") as told:
+        open_gallery(address, model=MODEL, create=True)
+    assert "secret" not in str(told.value)
+    assert not list(tmp_path.iterdir())

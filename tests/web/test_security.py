@@ -1,16 +1,20 @@
 """Locked doors: tokens, roles, names, origins, sizes, rates, headers, and errors that tell nothing."""
 
+import asyncio
 import hmac
 import stat
+from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from partalign.errors import AccessError, GalleryError
-from partalign.gallery import Filter
+from partalign.gallery import Filter, Record
 from partalign.web.access import Access, Role, new_token, read_tokens
 from partalign.web.app import make_app
 from partalign.web.guard import HEADERS
+from partalign.web.limits import Limits
 
 SEARCH, EDIT, ADMIN = Role.search, Role.edit, Role.admin
 
@@ -264,3 +268,46 @@ def test_the_description_says_whether_a_token_is_needed(client, doors):
     needed = doors(SEARCH).get("/openapi.json").json()["paths"]["/api/search"]["post"]
     assert needed["security"] == [{"HTTPBearer": []}]
     assert "security" not in client.get("/openapi.json").json()["paths"]["/api/search"]["post"]
+
+
+def test_who_sends_slowly_is_not_waited_for(search):
+    app, sent = make_app(search, limits=Limits(arrival=0.1)), []
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/api/search", "raw_path": b"/api/search", "query_string": b""}
+    scope |= {"headers": headers, "scheme": "http", "client": ("127.0.0.1", 9), "server": ("localhost", 80)}
+    pieces: Iterator[dict[str, object]] = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+    async def receive():
+        for piece in pieces:
+            return piece
+        return await asyncio.sleep(600, {})
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 60))
+    assert sent[0]["status"] == 408
+    assert b"within 0.1 seconds" in sent[1]["body"]
+
+
+@pytest.mark.parametrize("source", ["/etc/passwd", "/dev/zero", "secret.png", "../secret.png"])
+def test_a_record_of_others_shows_no_file_but_its_own(client, search, tmp_path, monkeypatch, source):
+    """Records of an imported file may name any source; what is there is shown only if it is what was described."""
+    monkeypatch.chdir(search.gallery.folder)
+    for folder in (search.gallery.folder, tmp_path):
+        Image.new("RGB", (48, 96), (250, 10, 10)).save(folder / "secret.png")
+    query, vector = a_record(search), -search.gallery.vectors([a_record(search)])
+    search.gallery.add([Record("foreign", source=source, box=(0, 0, 10, 10))], vector)
+    asked = {"like": [query], "record": "foreign"}
+    answers = [client.get("/api/thumbnails/foreign"), client.post("/api/explanations", json=asked)]
+    answers.append(client.get("/api/explanation.png", params=asked))
+    assert [answer.status_code for answer in answers] == [404, 409, 409]
+    assert all("root:" not in answer.text and source not in answer.text for answer in answers)
+
+
+def test_a_record_without_a_small_picture_shows_its_file(client, search, people):
+    vector = search.describe([people[0].path])
+    search.gallery.add([Record("own", source=str(people[0].path))], vector)
+    answer = client.get("/api/thumbnails/own")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/jpeg"

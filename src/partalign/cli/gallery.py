@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from cyclopts.types import PositiveInt
 
 from partalign.cli import gallery_upkeep
-from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count
+from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain
 from partalign.errors import GalleryError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -141,8 +141,10 @@ def list_(
         json_: print everything as JSON
     """
     from partalign.gallery import open_gallery
+    from partalign.gallery.matching import Options
 
     where = chosen.filter()
+    Options(limit=top, offset=(page - 1) * top)  # refuses what is too large
     with open_gallery(gallery, read_only=True) as opened:
         records, total = opened.records(where, limit=top, offset=(page - 1) * top), opened.count(where)
     if json_:
@@ -245,6 +247,7 @@ def _table(matches: list[Any]) -> str:
 
 
 def _lines(headings: list[str], rows: list[list[str]]) -> str:
+    rows = [[plain(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(headings)) if any(row[i] for row in rows) or headings[i] == "id"]
     widths = [max(len(row[i]) for row in [headings, *rows]) for i in kept]
     return "\n".join(
@@ -254,7 +257,7 @@ def _lines(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def _counts(values: dict[str, int]) -> str:
-    shown = [f"{name} ({number:,})" for name, number in list(values.items())[:12]]
+    shown = [f"{plain(name)} ({number:,})" for name, number in list(values.items())[:12]]
     return ", ".join(shown + ([f"and {len(values) - 12} more"] if len(values) > 12 else [])) or "none"
 
 

@@ -61,6 +61,11 @@ class Chosen:
 EVERYTHING = Chosen()
 
 
+def plain(text: str) -> str:
+    """Return text without what a terminal would obey: names come from others."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def count(number: int, what: str) -> str:
     """Return a number with the word for what is counted: 1 record, 2,000 records."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

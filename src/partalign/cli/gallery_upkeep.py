@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from partalign.cli.gallery_filter import EVERYTHING, Chosen, count
+from partalign.cli.gallery_filter import EVERYTHING, Chosen, count, plain
 from partalign.errors import GalleryError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -120,6 +120,8 @@ def cluster_(
         if calibration is None:
             raise GalleryError("the model has no calibration to take a similarity from: give --similarity")
         similarity = calibration.threshold(0.95)
+    if not -1 < similarity <= 1:
+        raise GalleryError(f"expected a --similarity above -1 and up to 1, found {similarity:g}")
     with open_gallery(gallery, read_only=dry) as opened:
         found = name_people(opened, where, similarity, least=least, again=again, dry=dry)
     told = f"{count(found.persons, 'person')} in {found.named:,} of {count(found.records, 'record')}"
@@ -201,7 +203,6 @@ def log_(gallery: str, *, top: PositiveInt = 50, json_: Json = False) -> None:
         print(json.dumps([asdict(entry) for entry in entries]))
         return
     for entry in entries:
-        told = " ".join(f"{name}={value}" for name, value in entry.details.items())
-        print(
-            f"{datetime.fromtimestamp(entry.time, UTC):%Y-%m-%d %H:%M:%S}  {entry.who or '-'}  {entry.action}  {told}"
-        )
+        told = plain(" ".join(f"{name}={value}" for name, value in entry.details.items()))
+        at = datetime.fromtimestamp(entry.time, UTC)
+        print(f"{at:%Y-%m-%d %H:%M:%S}  {plain(entry.who or '-')}  {plain(entry.action)}  {told}")

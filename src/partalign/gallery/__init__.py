@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from partalign.errors import GalleryError
 from partalign.gallery.base import Gallery
 from partalign.gallery.records import Added, Filter, Info, LogEntry, Match, ModelName, Record, record_id
 
@@ -37,6 +38,10 @@ def open_gallery(
         from partalign.gallery.server import ServerGallery
 
         return ServerGallery(str(url), model=model, create=create, read_only=read_only)
+    if "://" in str(url):  # a misspelt address would be made as a folder, with the password in its name
+        raise GalleryError(
+            f"expected a folder or postgresql://USER@HOST/DATABASE, found {str(url).split(':')[0]}://..."
+        )
     from partalign.gallery.embedded import EmbeddedGallery
 
     return EmbeddedGallery(Path(url), model=model, create=create, read_only=read_only)

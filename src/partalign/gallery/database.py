@@ -57,6 +57,7 @@ class Database:
                 isolation_level=None,
                 check_same_thread=False,
             )
+            self._connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from anybody
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA secure_delete = ON")  # zeros in place of what was removed
             self._connection.execute("PRAGMA cache_size = -16000")

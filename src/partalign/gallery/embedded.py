@@ -53,6 +53,7 @@ class EmbeddedGallery(Gallery):
         exists = (self.folder / NAME).is_file()
         if not exists and not create:
             found = "another kind of folder" if self.folder.is_dir() else "no such folder"
+            found = "a file" if self.folder.is_file() else found
             raise GalleryError(f"{folder}: expected a gallery, found {found}; make one with `partalign gallery add`")
         if not exists:
             self._make_folder()
@@ -259,14 +260,21 @@ class EmbeddedGallery(Gallery):
 
     def _stored_model(self) -> ModelName:
         meta = dict(self._database.execute("SELECT name, value FROM meta"))
-        return ModelName(meta["model"], meta["version"], meta["dimension"])
+        return ModelName(str(meta["model"]), str(meta["version"]), self._number(meta, "dimension"))
 
     def _file(self, generation: int) -> Path:
         return self.folder / f"vectors-{generation}.f32"
 
     def _state(self) -> _State:
         meta = dict(self._database.execute("SELECT name, value FROM meta WHERE name IN ('generation', 'rows')"))
-        return _State(meta["generation"], meta["rows"])
+        return _State(self._number(meta, "generation"), self._number(meta, "rows"))
+
+    def _number(self, meta: Mapping[str, Any], name: str) -> int:
+        """Return a number that files are found and read by: a gallery may come from anybody."""
+        value = meta.get(name)
+        if not isinstance(value, int) or value < (name == "dimension"):
+            raise GalleryError(f"{self.folder}: damaged, its {name} is no number; restore it from a backup")
+        return value
 
     def _set(self, name: str, value: int) -> None:
         self._database.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))

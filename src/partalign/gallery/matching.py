@@ -23,6 +23,9 @@ Rerank = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Hits = tuple[list[Record], np.ndarray]
 """Records and similarities, best first; of equal similarities the smaller id first."""
 
+MOST = 10**9
+"""Largest rank that can be asked for; no gallery holds as many."""
+
 Ranked = list[tuple[Record, float]]
 """Records with similarities, in order."""
 
@@ -49,8 +52,8 @@ class Options:
     def __post_init__(self):
         for name, least in (("limit", 1), ("offset", 0), ("rerank_top", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-                raise GalleryError(f"expected a {name} of at least {least}, found {value!r:.80}")
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= MOST:
+                raise GalleryError(f"expected {name} from {least} to {MOST:,}, found {value!r:.80}")
         if self.combine not in ("mean", "max"):
             raise GalleryError(f"expected pictures combined by mean or max, found {self.combine!r:.80}")
 

@@ -15,6 +15,7 @@ from partalign.errors import GalleryError
 
 _TYPE = np.dtype("<f4")
 _AT_ONCE = 2**26  # bytes
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a gallery of somebody else may point anywhere
 
 
 def map_rows(path: Path, rows: int, dimension: int) -> np.ndarray:
@@ -42,7 +43,7 @@ def map_rows(path: Path, rows: int, dimension: int) -> np.ndarray:
 def write_rows(path: Path, first: int, vectors: np.ndarray) -> None:
     """Write (N, D) rows from row `first` on, and wait until they are on the disk. Raises OSError."""
     content = memoryview(np.ascontiguousarray(vectors, _TYPE).tobytes())
-    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | _NO_LINK, 0o666)
     try:
         place = first * vectors.shape[1] * _TYPE.itemsize
         while content:
@@ -55,7 +56,7 @@ def write_rows(path: Path, first: int, vectors: np.ndarray) -> None:
 
 def wipe_rows(path: Path, rows: list[int], dimension: int) -> None:
     """Overwrite rows with zeros, and wait until they are on the disk. Raises OSError."""
-    file = os.open(path, os.O_WRONLY)
+    file = os.open(path, os.O_WRONLY | _NO_LINK)
     try:
         zeros = bytes(dimension * _TYPE.itemsize)
         for row in rows:

@@ -233,7 +233,8 @@ def record_id(source: str, box: Iterable[float] | None = None) -> str:
 def _check_text(value: object, name: str) -> None:
     # Tags are stored in one cell, a line each; PostgreSQL holds no zero character.
     if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST or _NO_LINE.search(value):
-        raise GalleryError(f"expected a line of text as `{name}` of a record, found {value!r:.80}")
+        advice = "; rename the file or its folder" if name == "source" else ""
+        raise GalleryError(f"expected a line of text as `{name}` of a record, found {value!r:.200}{advice}")
 
 
 def _is_number(value: object) -> bool:

@@ -15,7 +15,7 @@ from partalign.web.access import Client, Role
 from partalign.web.schemas import Problem, Text
 from partalign.web.service import REJECTED, By, Service
 
-_REFUSALS = (400, 401, 403, 404, 409, 413, 421, 422, 429, 503)
+_REFUSALS = (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 503)
 
 BEARER = Depends(HTTPBearer(auto_error=False, description="A token; browsers may show their session's cookie instead."))
 """Only describes: the guard has checked before."""

@@ -5,6 +5,7 @@ All of it is decided before a body is read.
 
 from __future__ import annotations
 
+import asyncio
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -102,12 +103,18 @@ class Guard:
         return self._limits.upload_bytes if scope["path"] == UPLOAD else self._limits.body_bytes
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        """Count what is received: a body may come without saying how long it is."""
-        left = self._most(scope)
+        """Count what is received, for a body may come without its length, and wait for all of it only so long."""
+        left, whole = self._most(scope), False
+        until = asyncio.get_running_loop().time() + self._limits.arrival
 
         async def counted() -> Message:
-            nonlocal left
-            message = await receive()
+            nonlocal left, whole
+            try:
+                async with asyncio.timeout_at(None if whole else until):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"expected all of it within {self._limits.arrival:g} seconds") from None
+            whole = not message.get("more_body", False)
             left -= len(message.get("body", b""))
             if left < 0:
                 raise HTTPException(413, f"expected at most {self._most(scope):,} bytes")

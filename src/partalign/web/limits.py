@@ -19,9 +19,9 @@ class Limits:
     """What a request may hold, and how often one may come.
 
     picture_bytes, pixels: of one picture of a query; pictures: of one query; upload_bytes: of a request with pictures;
-    body_bytes: of any other. rate: requests a second of one client, burst: how many at once. attempts: wrong tokens a
-    minute from one address. waiting: requests that may wait for the network. queries: pictures of queries that are
-    remembered; lifetime: for how many seconds.
+    body_bytes: of any other; arrival: seconds within which all of a request must come. rate: requests a second of one
+    client, burst: how many at once. attempts: wrong tokens a minute from one address. waiting: requests that may wait
+    for the network. queries: pictures of queries that are remembered; lifetime: for how many seconds.
     """
 
     picture_bytes: int = 16 * 2**20
@@ -29,6 +29,7 @@ class Limits:
     pixels: int = 32_000_000
     upload_bytes: int = 32 * 2**20
     body_bytes: int = 64 * 2**10
+    arrival: float = 120.0
     rate: float = 50.0
     burst: int = 200
     attempts: int = 10

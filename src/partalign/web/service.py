@@ -124,10 +124,13 @@ class Service:
         kept = self.gallery.thumbnails([name]).get(name)
         if kept is not None:
             return kept
-        picture, _ = next(self._pictures(self.record(name)), (None, True))
-        if picture is None:
-            raise UnknownRecordError(name)
-        return thumbnail(picture)
+        record, stored = self.record(name), self.gallery.vectors([name])[0]
+        with self._turns.turn():
+            try:
+                # Compared with its descriptor: a record that was imported may name any picture of this machine.
+                return thumbnail(self._picture(record, stored)[0])
+            except ExplanationError:
+                raise UnknownRecordError(name) from None
 
     def explain(self, by: By, name: str) -> Explained:
         """Explain a result: of several pictures searched by, by the one most like it. Raises ExplanationError."""
