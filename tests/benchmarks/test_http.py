@@ -1,9 +1,12 @@
 """The load test measures real searches of a real server."""
 
+import json
+
 import numpy as np
 import pytest
 
-from partalign.benchmarks import http
+from partalign.benchmarks import http, suite
+from partalign.cli import main
 from partalign.errors import BenchmarkError
 from web_gallery import write_model
 
@@ -24,3 +27,17 @@ def test_percentiles_and_failures_are_counted():
     assert load.as_dict()["rate"] == 1.5
     with pytest.raises(BenchmarkError, match="errors"):
         http.load("nobody listens", 9, lambda number: lambda connection: 500, 0.05, 1)
+
+
+def test_the_command_prints_loads_and_counts_errors(monkeypatch, tmp_path, capsys):
+    loads = [http.Load("look", 3, 2.0, np.array([0.1, 0.2, 0.3]), 4), http.Load("send", 3, 2.0, np.array([1.0]), 0)]
+    monkeypatch.setattr(suite, "LOADS", {"http": lambda: iter(loads)})
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "http", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "bench.json")])
+    assert end.value.code == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["look", "3", "1.5", "200", "ms", "298", "ms", "4"] in rows
+    assert ["send", "1", "0.5", "1,000", "ms", "1,000", "ms", "0"] in rows
+    look, send = json.loads((tmp_path / "bench.json").read_text())["benchmarks"]["http"]
+    assert (look["errors"], look["answers"], look["p50"]) == (4, 3, pytest.approx(0.2))
+    assert (send["errors"], send["rate"]) == (0, 0.5)

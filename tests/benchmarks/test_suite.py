@@ -89,12 +89,12 @@ def test_forms_that_disagree_end_the_command(monkeypatch, capsys):
 
 def test_the_command_offers_every_benchmark():
     names = inspect.signature(bench, eval_str=True).parameters["names"].annotation
-    assert typing.get_args(names) == (*suite.BENCHMARKS, *suite.LONG)
+    assert typing.get_args(names) == (*suite.BENCHMARKS, *suite.LONG, *suite.LOADS)
 
 
 def test_the_readme_explains_every_benchmark_and_reference():
     explained = README.read_text()
-    for name in (*suite.BENCHMARKS, *suite.LONG):
+    for name in (*suite.BENCHMARKS, *suite.LONG, *suite.LOADS):
         assert f"## {name}" in explained
     measured = [line.against for form in TINY.values() for line in form(rounds=1)]
     measured += [network.AGAINST, "full sort, Python", "full sort, scikit-learn", "full sort, numpy"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from partalign import __version__
-from partalign.benchmarks import engines, gallery, loss, network, ranking, reranking, scale, sketch
+from partalign.benchmarks import engines, gallery, http, loss, network, ranking, reranking, scale, sketch
+from partalign.benchmarks.http import Load
 from partalign.benchmarks.measure import Comparison, Cost, machine
 
 BENCHMARKS: dict[str, Callable[..., list[Comparison]]] = {
@@ -29,20 +30,32 @@ LONG: dict[str, Callable[..., list[Comparison]]] = {
 }
 """Run only where they are asked for by name."""
 
+LOADS: dict[str, Callable[[], Iterator[Load]]] = {"http": http.run}
+"""A server under load: compared with nothing, and run only by name, too."""
 
-def run(names: Sequence[str] = (), **options: Any) -> Iterator[tuple[str, list[Comparison]]]:
-    """Run the benchmarks of these names, by default all but `LONG`, and yield each with its comparisons as it is done.
+Lines = Sequence[Comparison] | Sequence[Load]
 
-    options: `rounds`, `threads`; where they are None a benchmark keeps its own. Raises BenchmarkError where a form
-    does not agree with its reference.
+
+def run(names: Sequence[str] = (), **options: Any) -> Iterator[tuple[str, Lines]]:
+    """Run the benchmarks of these names, by default `BENCHMARKS`, and yield each with its lines as it is done.
+
+    options: `rounds`, `threads`; where they are None a benchmark keeps its own, and a load has neither. Raises
+    BenchmarkError where a form does not agree with its reference, or a server answers nothing.
     """
     options = {name: value for name, value in options.items() if value is not None}
     for name in names or BENCHMARKS:
-        yield name, (BENCHMARKS | LONG)[name](**options)
+        yield name, list(LOADS[name]()) if name in LOADS else (BENCHMARKS | LONG)[name](**options)
 
 
-def table(name: str, comparisons: Sequence[Comparison]) -> Table:
-    """Return one benchmark's results as a table, one row for each comparison."""
+def table(name: str, lines: Lines) -> Table:
+    """Return one benchmark's results as a table, one row for each line."""
+    loads = [line for line in lines if isinstance(line, Load)]
+    return (
+        _loads(name, loads) if loads else _comparisons(name, [line for line in lines if isinstance(line, Comparison)])
+    )
+
+
+def _comparisons(name: str, comparisons: Sequence[Comparison]) -> Table:
     threads = {line.threads for line in comparisons}
     times = " and ".join(
         "processor time of 1 thread" if count == 1 else f"wall-clock time of {count} threads" for count in threads
@@ -57,13 +70,28 @@ def table(name: str, comparisons: Sequence[Comparison]) -> Table:
     return result
 
 
-def to_json(results: dict[str, list[Comparison]]) -> str:
+def _loads(name: str, loads: Sequence[Load]) -> Table:
+    caption = f"wall-clock time; {loads[0].clients} clients, on the server's machine"
+    result = Table(title=name, caption=caption, box=SIMPLE)
+    result.add_column("what")
+    for heading in ("answers", "a second", "p50", "p99", "errors"):
+        result.add_column(heading, justify="right")
+    for load in loads:
+        p50, p99 = (f"{_digits(1e3 * load.percentile(share))} ms" for share in (50, 99))
+        answers = len(load.seconds)
+        errors = f"[red]{load.errors:,}[/]" if load.errors else "0"
+        rate = _digits(answers / load.lasted)
+        result.add_row(load.what, f"{answers:,}", rate, p50, p99, errors)
+    return result
+
+
+def to_json(results: Mapping[str, Lines]) -> str:
     """Return everything that was measured, in seconds and bytes, with the date and the machine."""
     content = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "partalign": __version__,
         "machine": machine(),
-        "benchmarks": {name: [line.as_dict() for line in comparisons] for name, comparisons in results.items()},
+        "benchmarks": {name: [line.as_dict() for line in lines] for name, lines in results.items()},
     }
     return json.dumps(content, indent=2)
 

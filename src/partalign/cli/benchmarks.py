@@ -11,7 +11,7 @@ from cyclopts.types import PositiveInt
 
 
 def bench(
-    *names: Literal["loss", "sketch", "network", "ranking", "reranking", "engines", "gallery", "scale"],
+    *names: Literal["loss", "sketch", "network", "ranking", "reranking", "engines", "gallery", "scale", "http"],
     threads: PositiveInt | None = None,
     rounds: PositiveInt | None = None,
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
@@ -22,7 +22,8 @@ def bench(
 
     Args:
         names: which benchmarks; by default all but engines (needs the extras onnx and openvino), gallery (minutes,
-            5 GB of memory and 3 GB of disk) and scale (half an hour on two cores, 5 GB)
+            5 GB of memory and 3 GB of disk), scale (half an hour on two cores, 5 GB) and http (half a minute, needs
+            the extra web)
         threads: by default 1, and 2 for embedding with the whole network
         rounds: how often the two forms take turns; by default 3 to 7, by the length of a turn
         json_: also write everything, with the date and a description of the machine, to this file
@@ -36,9 +37,9 @@ def bench(
     from partalign.files import atomic_file
 
     results = {}
-    for name, comparisons in suite.run(names, threads=threads, rounds=rounds):
-        results[name] = comparisons
-        Console().print(suite.table(name, comparisons))
+    for name, lines in suite.run(names, threads=threads, rounds=rounds):
+        results[name] = lines
+        Console().print(suite.table(name, lines))
     if json_ is not None:
         with atomic_file(json_) as file:
             file.write(suite.to_json(results).encode())
