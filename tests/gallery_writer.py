@@ -17,6 +17,10 @@ def write(pipe, address, model, first, folder=None):
     if folder is not None:
         tell_when_synced(pipe, folder)
     with open_gallery(address, model=model, create=True) as gallery:
+        if folder is not None:
+            # SQLite moves a large journal into the database before COMMIT or VACUUM returns, and so before it is told
+            # here that the journal is on the disk: a cut of it would then be one that no power cut makes.
+            gallery._database.execute("PRAGMA wal_autocheckpoint = 0")
         draw = np.random.default_rng(first)
         pipe.send(("ready", None, first))
         for step in range(first, 10**9):

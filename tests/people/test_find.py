@@ -115,7 +115,7 @@ def test_stopped_at_any_frame_it_ends_the_same(video, whole, tmp_path, save_ever
 def test_killed_at_random_moments_it_ends_the_same(video, whole, tmp_path):
     script = (
         "import time, sys; from pathlib import Path; from partalign.people import find_people; import video_files\n"
-        "def find_colours(pixels): time.sleep(0.005); return video_files.find_colours(pixels)\n"
+        "def find_colours(pixels): time.sleep(0.05); return video_files.find_colours(pixels)\n"
         "print('ready', flush=True)\n"
         "find_people(Path(sys.argv[1]), sys.argv[2], detector=find_colours, save_every=0.05)\n"
     )

@@ -59,9 +59,7 @@ def _undivided(crops: tuple[Crop, ...], notes: Sequence[str]) -> Split:
     protocol = "market1501" if several else "single-camera"
     notes = [*notes, *_ambiguous(crops)]
     if not query:
-        notes.append(
-            "no query and gallery folders, and no crop has a person: they can be embedded and searched, but not scored"
-        )
+        notes.append("no query and gallery folders, and no crop has a person: they can be searched, but not scored")
     else:
         rest = "" if several else "; cameras are unknown or one, so only a query's own picture is left out"
         notes.append(f"no query and gallery folders: each crop is searched for among the others{rest}")
