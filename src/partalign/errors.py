@@ -64,6 +64,10 @@ class GalleryError(PartAlignError):
     """A gallery that is missing, damaged, in use, of another model or a newer format, or a record it cannot take."""
 
 
+class ShardsError(PartAlignError):
+    """A folder of shards that is damaged, unfinished, or of another list, model or option; workers that died."""
+
+
 class AccessError(PartAlignError):
     """A server that would stand open, or tokens that cannot be read."""
 

@@ -4,6 +4,7 @@ What a file claims to hold is compared with its size before memory is taken, and
 """
 
 import os
+import secrets
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +30,8 @@ class atomic_file:  # noqa: N801 - used as a function
     def __init__(self, path: Path, *, sync: bool = True):
         self.path = Path(path)
         self._sync = sync
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        # Not the process's number: containers on two machines that share a folder often have the same.
+        self._partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
 
     def __enter__(self):
         try:
@@ -113,21 +115,27 @@ def _check_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> 
     require_plausible(member.file_size, size)
 
 
-def write_parquet(path: Path, vectors: np.ndarray, columns: Mapping[str, Sequence[str | None] | np.ndarray]) -> None:
+def write_parquet(
+    path: Path,
+    vectors: np.ndarray,
+    columns: Mapping[str, Sequence[str | None] | np.ndarray],
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Write a table, atomically: vectors, (N, D), row by row as column `vector`, and columns of text or of numbers.
 
-    Numbers are a float array, in which NaN becomes an empty cell. Raises SaveError, and MissingExtraError where
-    pyarrow is not installed.
+    Numbers are a float array, in which NaN becomes an empty cell. notes: kept in the file's metadata. Raises
+    SaveError, and MissingExtraError where pyarrow is not installed.
     """
-    arrow, parquet = _pyarrow(path)
+    arrow, parquet = import_pyarrow(path)
     values = arrow.array(np.ascontiguousarray(vectors).reshape(-1))
     table = {"vector": arrow.FixedSizeListArray.from_arrays(values, max(1, vectors.shape[1]))}
     for name, column in columns.items():
         kind = arrow.float64() if isinstance(column, np.ndarray) else arrow.string()
         table[name] = arrow.array(column, kind, from_pandas=True)
+    content = arrow.table(table).replace_schema_metadata(notes)
     with atomic_file(path) as file:
         parquet.write_table(
-            arrow.table(table), file, row_group_size=_ROWS_AT_A_TIME, use_dictionary=list(columns), compression="none"
+            content, file, row_group_size=_ROWS_AT_A_TIME, use_dictionary=list(columns), compression="none"
         )
 
 
@@ -138,7 +146,7 @@ def read_parquet(path: Path, names: Iterable[str]) -> tuple[np.ndarray, dict[str
     installed, ValueError where vectors are missing, differ in length or are no numbers, or the file is implausibly
     small, and whatever pyarrow raises on damaged files.
     """
-    _, parquet = _pyarrow(path)
+    _, parquet = import_pyarrow(path)
     size = Path(path).stat().st_size
     with parquet.ParquetFile(path) as file:
         metadata, present = file.metadata, file.schema_arrow.names
@@ -176,7 +184,8 @@ def _matrix(column: Any) -> np.ndarray:
     return numbers.reshape(len(column), width)
 
 
-def _pyarrow(path: Path) -> tuple[Any, Any]:
+def import_pyarrow(path: Path) -> tuple[Any, Any]:
+    """Return pyarrow and pyarrow.parquet, which `path` needs. Raises MissingExtraError."""
     try:
         import pyarrow
         import pyarrow.parquet

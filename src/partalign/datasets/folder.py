@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from partalign.crops import DISTRACTOR, JUNK, Crop, Split
-from partalign.datasets.listing import SUFFIXES, count, find_pictures, some
-from partalign.datasets.table import CSV, PARQUET, find_table, read_table
+from partalign.datasets.listing import SUFFIXES, count, find_pictures, some, walk_pictures
+from partalign.datasets.table import CSV, PARQUET, find_table, read_table, walk_table
 from partalign.errors import DatasetError
 
 PARTS = ("train", "query", "gallery")
@@ -82,6 +82,21 @@ def find_crops(places: Iterable[str | Path]) -> tuple[Crop, ...]:
         else:
             raise DatasetError(f"{place}: expected a picture or a folder of pictures, no such file; check the path")
     return tuple(found)
+
+
+def walk_crops(place: Path) -> Iterator[Crop]:
+    """Yield the crops of a folder, in the order of `find_crops`, or of a table (.csv, .parquet), one after another.
+
+    For more crops than memory holds: of a folder the names in one sub-folder are held, of a table one line. So a
+    table's lines for the same file, or for missing ones, are not noticed. Raises DatasetError, MissingExtraError.
+    """
+    if not place.exists():
+        raise DatasetError(f"{place}: expected a folder of crops, or a table of them, no such file; check the path")
+    table = find_table(place) if place.is_dir() else place
+    if table is not None:
+        yield from (crop for _, _, crop in walk_table(table))
+    else:
+        yield from (_name(place / name, name) for name in walk_pictures(place, follow=PARTS))
 
 
 def _read(root: Path) -> tuple[dict[str, Crop], list[str]]:

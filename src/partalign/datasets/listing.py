@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from partalign.crops import Crop
@@ -36,26 +36,42 @@ def find_pictures(
     """
     names: list[str] = []
     left_out: dict[str, list[str]] = defaultdict(list)
-    inside, folders = root.resolve(), [""]
-    while folders:
-        folder = folders.pop()
-        for entry in _entries(root / folder):
-            if is_clutter(entry.name):
-                continue
-            name, kind, link = folder + entry.name, _kind(entry), entry.is_symlink()
-            if kind == "folder" and (not link or name in follow):
-                folders.append(f"{name}/")
-            elif kind == "folder":
-                left_out["linked folders not followed"].append(name)
-            elif kind == "broken":
-                left_out["broken links or devices left out"].append(name)
-            elif not entry.name.lower().endswith(suffixes):
-                left_out["files left out, not named as pictures"].append(name)
-            else:
-                names.append(name)
-                if link and not Path(entry.path).resolve().is_relative_to(inside):
-                    left_out["pictures are links to files outside the folder, and are read"].append(name)
-    return sorted(names), [f"{len(found):,} {reason}: {some(sorted(found))}" for reason, found in left_out.items()]
+
+    def note(reason: str, name: str) -> None:
+        left_out[reason].append(name)
+
+    names += walk_pictures(root, suffixes=suffixes, follow=follow, note=note)
+    return names, [f"{len(found):,} {reason}: {some(sorted(found))}" for reason, found in left_out.items()]
+
+
+def walk_pictures(
+    root: Path,
+    *,
+    suffixes: tuple[str, ...] = SUFFIXES,
+    follow: Collection[str] = (),
+    note: Callable[[str, str], object] | None = None,
+) -> Iterator[str]:
+    """Yield the names that `find_pictures` lists, in its order, holding those of a folder and its parents at a time.
+
+    note: called with whatever is left out, or is a link to somewhere else: what it is, and its name.
+    """
+    inside, waiting = root.resolve(), [""]
+    while waiting:
+        name = waiting.pop()
+        if name and not name.endswith("/"):
+            yield name
+            continue
+        found = []
+        for entry in _entries(root / name):
+            reason = _why_not(entry, name, suffixes, follow)
+            if reason and note:
+                note(reason, name + entry.name)
+            elif reason == "":
+                found.append(f"{name}{entry.name}{'/' * entry.is_dir()}")
+                if note and entry.is_symlink() and entry.is_file() and _leads_outside(entry, inside):
+                    note("pictures are links to files outside the folder, and are read", name + entry.name)
+        # A folder stands where its pictures do in a sorted list of all names: "a-b/1.jpg" comes before "a/1.jpg".
+        waiting += sorted(found, reverse=True)
 
 
 def read_crops(folder: Path, parse: Callable[[Path], Crop | None], like: str, advice: str) -> tuple[Crop, ...]:
@@ -109,6 +125,22 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise DatasetError(
             f"{folder}: expected a folder, cannot list it ({error.strerror}); check its rights"
         ) from None
+
+
+def _why_not(entry: os.DirEntry[str], folder: str, suffixes: tuple[str, ...], follow: Collection[str]) -> str | None:
+    """Say why an entry is left out: "" if it is not, None where it is not worth a word."""
+    if is_clutter(entry.name):
+        return None
+    kind = _kind(entry)
+    if kind == "folder":
+        return "linked folders not followed" if entry.is_symlink() and folder + entry.name not in follow else ""
+    if kind == "broken":
+        return "broken links or devices left out"
+    return "" if entry.name.lower().endswith(suffixes) else "files left out, not named as pictures"
+
+
+def _leads_outside(link: os.DirEntry[str], folder: Path) -> bool:
+    return not Path(link.path).resolve().is_relative_to(folder)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -43,8 +43,7 @@ def read_table(table: Path) -> dict[str, Crop]:
     folder or missing; MissingExtraError where it is Parquet and pyarrow is not installed.
     """
     crops: dict[str, Crop] = {}
-    for place, cells in _parquet_rows(table) if table.suffix == ".parquet" else _csv_rows(table):
-        name, crop = _crop(table, cells, f"{table}, {place}")
+    for place, name, crop in walk_table(table):
         if name in crops:
             raise DatasetError(f"{table}, {place}: a second line for {name}; remove one")
         crops[name] = crop
@@ -53,6 +52,15 @@ def read_table(table: Path) -> dict[str, Crop]:
     if lost := [name for name, crop in crops.items() if not os.path.isfile(crop.path)]:  # noqa: PTH113
         raise DatasetError(f"{table}: {count(lost, 'listed file')} missing: {some(lost)}; correct `path`")
     return crops
+
+
+def walk_table(table: Path) -> Iterator[tuple[str, str, Crop]]:
+    """Yield where in a table each line stands, its path relative to the folder, and its crop; holds one at a time.
+
+    Raises as `read_table`, but neither missing files nor lines for the same crop are noticed.
+    """
+    for place, cells in _parquet_rows(table) if table.suffix == ".parquet" else _csv_rows(table):
+        yield place, *_crop(table, cells, f"{table}, {place}")
 
 
 def write_table(folder: Path, crops: Iterable[Crop]) -> Path:
