@@ -23,7 +23,7 @@ format: .venv/develop
 	@$(PYTHON) -m venv .venv
 
 .venv/runtime: pyproject.toml constraints.txt | .venv/bin/pip
-	@$(BIN)/pip install --quiet -c constraints.txt -e ".[plot]"
+	@$(BIN)/pip install --quiet -c constraints.txt -e ".[torch,plot]"
 	@touch $@
 
 .venv/develop: pyproject.toml constraints.txt | .venv/bin/pip

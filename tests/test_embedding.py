@@ -8,7 +8,8 @@ from PIL import Image
 from partalign.crops import Crop
 from partalign.embedding import Embedder
 from partalign.errors import PictureError
-from partalign.images import network_input, read_batch
+from partalign.images import read_batch
+from partalign.model.input import network_input
 from partalign.model.network import NetworkSettings, build_network
 
 LIGHT = {"appearance": "light", "parts": "light", "appearance_channels": 32, "part_channels": 8, "dimension": 64}

@@ -13,9 +13,10 @@ from partalign.crops import Crop
 from partalign.datasets.generated import World
 from partalign.embedding import Embedder, evaluate
 from partalign.engines import ExportedEngine, Trial, least_cosine, load_engine, try_engines
+from partalign.engines.eager import NetworkEngine
 from partalign.errors import ExplanationError, MissingExtraError, ShapeError, WeightsError
 from partalign.explanation import explain
-from partalign.images import network_input, pixels_of
+from partalign.model.input import network_input
 from partalign.search import PictureSearch
 from partalign.weights.checkpoint import load_model
 from partalign.weights.onnx import read_onnx
@@ -41,16 +42,88 @@ def test_engines_agree_with_torch_whatever_the_batch_and_the_input(exported, peo
     engine = load_engine(exported / file, name)
     assert (engine.input_size, engine.channels) == ((64, 32), 64)
     for batch in (1, 4, 9):
-        found = torch.cat([engine(part) for part in network_input(people).split(batch)]).numpy()
+        found = np.concatenate([engine(people[start : start + batch]) for start in range(0, 9, batch)])
         assert least_cosine(found, expected) > 0.9999
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert engine(torch.empty(0, 3, 64, 32)).shape == (0, 64)
+    assert engine(people[:0]).shape == (0, 64)
 
 
 def test_half_precision_is_used_where_it_is_asked_for_only(exported, people, expected):
-    found = load_engine(exported / "light.onnx", "openvino-bf16")(network_input(people)).numpy()
+    found = load_engine(exported / "light.onnx", "openvino-bf16")(people)
     assert least_cosine(found, expected) > 0.999
     assert load_engine(exported / "light.onnx").name in ENGINES
+
+
+@pytest.mark.parametrize("name", ["torch", "torch-bf16", "compiled", "openvino", "openvino-bf16"])
+def test_a_network_runs_in_every_engine_but_onnx(exported, people, expected, name):
+    engine = load_engine(exported / "light.safetensors", name)
+    least = {"torch-bf16": 0.999, "openvino-bf16": 0.999}.get(name, 0.99999)
+    for batch in (1, 9):
+        assert least_cosine(engine(people[:batch]), expected[:batch]) > least
+    assert engine(people[:0]).shape == (0, 64)
+    assert engine.name == name
+
+
+def test_a_network_is_converted_by_itself_where_that_pays(exported, monkeypatch):
+    few, many = (load_engine(exported / "light.safetensors", crops=count) for count in (1999, 2000))
+    assert (few.name, many.name) == ("torch", "openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert load_engine(exported / "light.safetensors", crops=2000).name == "torch"
+    with pytest.raises(MissingExtraError, match=r"partalign\[openvino\]"):
+        load_engine(exported / "light.safetensors", "openvino")
+
+
+def test_fewer_crops_pass_at_once_where_memory_runs_out(exported, people, expected):
+    """The network is real; only its memory is said to end at three crops."""
+    network = load_model(exported / "light.safetensors")
+    passed = []
+
+    def narrow(module, given):
+        passed.append(len(given[0]))
+        if passed[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    network.register_forward_pre_hook(narrow)
+    engine = NetworkEngine(network)
+    np.testing.assert_allclose(engine(people), expected, atol=1e-5)
+    assert passed == [8, 4, 2, 2, 2, 2, 1]
+    network.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(WeightsError, match="lacks memory for one crop"):
+        engine(people)
+
+
+def test_an_exported_model_needs_no_torch(exported, people, tmp_path):
+    """Whole commands, in a process in which torch and scipy cannot be imported."""
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for row, picture in enumerate(people):
+        Image.fromarray(picture).save(folder / f"{row}.png")
+    program = (
+        "import sys; sys.modules.update(torch=None, scipy=None); from partalign.cli import main; main(sys.argv[1:])"
+    )
+
+    def run(*words):
+        command = [sys.executable, "-c", program, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"}, cwd=tmp_path)
+
+    plain = Embedder(load_model(exported / "light.safetensors")).embed([Crop(folder / f"{r}.png") for r in range(9)])
+    for engine in ENGINES:
+        done = run("embed", exported / "light.onnx", folder, "--out", "x.npz", "--engine", engine)
+        assert done.returncode == 0, done.stderr
+        np.testing.assert_allclose(np.load(tmp_path / "x.npz")["vectors"], plain.vectors, atol=1e-5)
+    for words in (
+        ("gallery", "add", "hall", folder, "--model", exported / "light.onnx"),
+        ("gallery", "search", "hall", folder / "3.png", "--model", exported / "light.onnx"),
+        ("evaluate", exported / "light.onnx", "--dataset", "folder", "--data", folder),
+        ("models", exported / "light.onnx"),
+        ("engines", exported / "light.onnx"),
+    ):
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+    done = run("embed", folder, "--out", "y.npz")
+    assert done.returncode == 1
+    assert "needs torch" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_embedder_takes_an_exported_model(exported, people, tmp_path):
@@ -89,17 +162,17 @@ def test_what_needs_maps_asks_for_the_network(exported, people):
     with pytest.raises(ExplanationError, match="safetensors"):
         explain(embedder, people[0], people[1])
     with pytest.raises(ExplanationError, match="exported model"):
-        embedder.maps(network_input(people))
+        _ = embedder.network
     with pytest.raises(WeightsError, match="exported model gives descriptors only"):
         load_model(exported / "light.onnx")
     with pytest.raises(WeightsError, match="device cpu"):
-        Embedder(load_engine(exported / "light.onnx"), device="cuda")
+        load_engine(exported / "light.onnx", device="cuda")
 
 
 @pytest.mark.parametrize(
     ("file", "name", "message"),
     [
-        ("light.safetensors", "openvino", "partalign export light.safetensors light.onnx"),
+        ("light.safetensors", "onnx", "partalign export light.safetensors light.onnx"),
         ("light.onnx", "torch", "give that file"),
         ("none.onnx", "auto", "no such file"),
     ],
@@ -109,13 +182,14 @@ def test_an_engine_that_does_not_go_with_the_file(exported, file, name, message)
         load_engine(exported / file, name)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 160, 80), (2, 64, 32, 3), (3, 64, 32)])
-def test_pictures_of_another_size_are_refused(exported, shape):
-    engine = load_engine(exported / "light.onnx", "onnx")
-    with pytest.raises(ShapeError, match=r"\(B, 3, 64, 32\)"):
-        engine(torch.zeros(shape))
-    with pytest.raises(ShapeError, match="float64"):
-        engine(torch.zeros(2, 3, 64, 32, dtype=torch.float64))
+@pytest.mark.parametrize("file", ["light.onnx", "light.safetensors"])
+@pytest.mark.parametrize("shape", [(2, 160, 80, 3), (2, 3, 64, 32), (64, 32, 3)])
+def test_pictures_of_another_size_are_refused(exported, file, shape):
+    engine = load_engine(exported / file)
+    with pytest.raises(ShapeError, match=r"\(B, 64, 32, 3\)"):
+        engine(np.zeros(shape, np.uint8))
+    with pytest.raises(ShapeError, match="float32"):
+        engine(np.zeros((2, 64, 32, 3), np.float32))
 
 
 def test_the_fastest_that_is_right_is_taken(exported, monkeypatch):
@@ -160,8 +234,3 @@ def test_openvino_tells_nobody_that_it_is_used(exported, tmp_path):
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == []
     assert not list(tmp_path.iterdir())
-
-
-def test_network_input_is_undone_exactly():
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 8, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(pixels_of(network_input(pixels)).numpy(), pixels)

@@ -11,9 +11,10 @@ from partalign.crops import Crop
 from partalign.embedding import Embedder
 from partalign.errors import ExplanationError, PictureError, WeightsError
 from partalign.explanation import Explanation, compare, describe, explain, explain_results, load_pose
-from partalign.images import network_input, resize
+from partalign.images import resize
 from partalign.model.bilinear import CompactBilinear
 from partalign.model.body_parts import PARTS
+from partalign.model.input import network_input
 from partalign.model.network import NetworkSettings, build_network
 from partalign.weights.checkpoint import save_checkpoint
 
@@ -47,7 +48,8 @@ def pixels(picture, network):
 @pytest.mark.parametrize("flip", [False, True], ids=["plain", "flip"])
 def test_all_breakdowns_add_up_to_the_score_of_the_descriptors(pictures, pooling, flip):
     embedder = Embedder(build(pooling), flip=flip)
-    a, b = (embedder(pixels(picture, embedder.network))[0].double().numpy() for picture in pictures[:2])
+    resized = [resize(Image.fromarray(picture), embedder.input_size)[None] for picture in pictures[:2]]
+    a, b = (embedder(taken)[0].astype(np.float64) for taken in resized)
     found = explain(embedder, *pictures[:2])
     assert found.score == pytest.approx(float(a @ b), abs=1e-5)
     assert found.pairs.shape == (8, 4, 8, 4)

@@ -15,7 +15,8 @@ from PIL import Image
 from partalign import images
 from partalign.crops import Crop
 from partalign.errors import PictureError, ShapeError
-from partalign.images import MEAN_BGR, Pictures, network_input, read_batch, read_picture
+from partalign.images import MEAN_BGR, Pictures, read_batch, read_picture
+from partalign.model.input import network_input
 
 RED, GREEN = (200, 30, 40), (20, 180, 60)
 
@@ -273,31 +274,6 @@ def test_a_box_is_clipped_or_refused(crops):
         read_batch(crops[:1], boxes=[(60, 10, 20, 20)])
     with pytest.raises(ShapeError, match="2 pictures, found 1"):
         read_batch(crops[:2], boxes=[None])
-
-
-def test_network_input_is_bgr_minus_mean(crops):
-    batch = read_batch(crops)
-    values = network_input(batch)
-    assert values.dtype == torch.float32
-    assert values.is_contiguous(memory_format=torch.channels_last)
-    expected = batch.astype(np.float64)[..., ::-1] - (104, 117, 123)
-    assert np.array_equal(values.numpy(), expected.transpose(0, 3, 1, 2))
-    assert torch.equal(network_input(torch.from_numpy(batch)), values)
-    assert network_input(batch[:0]).shape == (0, 3, 160, 80)
-
-
-def test_network_input_leaves_read_only_pictures_alone(crops):
-    batch = read_batch(crops[:1])
-    batch.flags.writeable = False
-    assert network_input(batch).shape == (1, 3, 160, 80)
-
-
-@pytest.mark.parametrize(
-    "wrong", [np.zeros((1, 3, 160, 80), np.uint8), np.zeros((160, 80, 3), np.uint8), np.zeros((1, 4, 4, 3))]
-)
-def test_network_input_refuses_other_shapes_and_types(wrong):
-    with pytest.raises(ShapeError, match=r"\(B, H, W, 3\), uint8"):
-        network_input(wrong)
 
 
 # Sets

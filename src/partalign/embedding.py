@@ -3,67 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from partalign import progress
 from partalign.crops import Crop, Embeddings, Split
 from partalign.engines import Engine
-from partalign.errors import EvaluationError, ExplanationError, WeightsError
+from partalign.errors import EvaluationError, ExplanationError
 from partalign.evaluation.evaluate import Descriptors, score
 from partalign.evaluation.metrics import APKind
 from partalign.evaluation.protocols import Protocol, named
 from partalign.evaluation.scores import Scores
-from partalign.images import Pictures, network_input
-from partalign.model.network import PartAlignedNetwork
+from partalign.images import Pictures
+
+if TYPE_CHECKING:
+    import torch
+
+    from partalign.engines.eager import NetworkEngine
+    from partalign.model.network import PartAlignedNetwork
 
 OnError = Literal["refuse", "skip"]
 
-# A CPU's caches hold the maps of a few crops: 8 at a time are a tenth faster than 32 for the dilated OpenPose pair, not
-# slower for the others, and take a quarter of the memory.
-CPU_CHUNK = 8
-
 
 class Embedder:
-    """A network, or an exported model, with what it takes to run it over files.
+    """An engine, with what it takes to run it over files.
 
-    engine: what `load_model` or `engines.load_engine` gives; an exported model runs on the CPU. batch: crops that pass
-    at once. flip: average the descriptor with the mirrored crop's. on_error: whether a picture that cannot be read
-    stops the work ("refuse") or is named and left out ("skip").
+    engine: what `engines.load_engine` gives, or a network as of `load_model`, then run on `device`. batch: crops that
+    are read at once, while those before are described. flip: average the descriptor with the mirrored crop's. on_error:
+    whether a picture that cannot be read stops the work ("refuse") or is named and left out ("skip").
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | PartAlignedNetwork,
         *,
         device: str | torch.device = "cpu",
         batch: int = 64,
         flip: bool = False,
         on_error: OnError = "refuse",
     ):
-        self.device, self.batch, self.flip = torch.device(device), batch, flip
-        if isinstance(engine, nn.Module):
-            engine.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        elif self.device.type != "cpu":
-            raise WeightsError(
-                f"expected device cpu for an exported model, found {device}: give the .safetensors file of the model"
-            )
-        self.engine = engine
+        self.engine = _as_engine(engine, device)
+        self.batch, self.flip = batch, flip
         self.input_size, self.channels = engine.input_size, engine.channels
         self.on_error: OnError = on_error
 
     @property
     def network(self) -> PartAlignedNetwork:
         """The network, for those who look into it. Raises ExplanationError for an exported model."""
-        if not isinstance(self.engine, PartAlignedNetwork):
+        return self._torch.network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is. Raises ExplanationError for an exported model."""
+        return self._torch.device
+
+    @property
+    def _torch(self) -> NetworkEngine:
+        if not hasattr(self.engine, "network"):
             raise ExplanationError(
                 "expected a network whose maps can be seen, found an exported model, which gives descriptors only: "
                 "give the .safetensors file it was made from"
             )
-        return self.engine
+        return self.engine  # type: ignore[return-value]
 
     def embed(self, crops: Sequence[Crop], description: str = "embedding") -> Embeddings:
         """Return the descriptors (N, D) of the crops that can be read, in order. Raises PictureError."""
@@ -74,26 +76,25 @@ class Embedder:
             for chosen, pixels in pictures.stream(batches):
                 if len(chosen):
                     rows.append(chosen)
-                    vectors.append(self(network_input(pixels)).cpu().numpy())
+                    vectors.append(self(pixels))
                 advance(self.batch)
         return Embeddings(np.concatenate(vectors), tuple(crops[int(row)] for row in np.concatenate(rows)))
 
-    @torch.inference_mode()
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """(B, 3, H, W) network input -> (B, D) descriptors of unit length."""
-        chunks = pictures.split(CPU_CHUNK) if self.device.type == "cpu" else [pictures]
-        return torch.cat([self._descriptors(chunk.to(self.device)) for chunk in chunks])
-
-    @torch.inference_mode()
-    def maps(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, 3, H, W) network input -> appearance maps and part maps (None for a network of one stream)."""
-        return self.network.maps(pictures.to(self.device))
-
-    def _descriptors(self, pictures: Tensor) -> Tensor:
-        vectors = self.engine(pictures)
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) uint8 RGB -> (B, D) float32 descriptors of unit length. Raises ShapeError."""
+        vectors = self.engine(pixels)
         if self.flip:
-            vectors = torch.nn.functional.normalize(vectors + self.engine(pictures.flip(3)))
+            vectors = vectors + self.engine(pixels[:, :, ::-1])
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
+
+
+def _as_engine(engine: Engine | PartAlignedNetwork, device: str | torch.device) -> Engine:
+    if not hasattr(engine, "maps"):
+        return engine  # type: ignore[return-value]
+    from partalign.engines.eager import NetworkEngine  # torch is loaded already: the network is of it
+
+    return NetworkEngine(engine, device)  # type: ignore[arg-type]
 
 
 def embed_split(embedder: Embedder, split: Split, multi_query: bool = False) -> Descriptors:

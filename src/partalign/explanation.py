@@ -20,10 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from partalign.crops import Crop
-from partalign.embedding import CPU_CHUNK, Embedder
+from partalign.embedding import Embedder
+from partalign.engines import CPU_CHUNK
 from partalign.errors import ExplanationError, PictureError, WeightsError
-from partalign.images import network_input, read_picture, resize
+from partalign.images import read_picture, resize
 from partalign.model.body_parts import PARTS, assign_places
+from partalign.model.input import network_input
 from partalign.model.network import PartAlignedNetwork
 from partalign.model.parts import LightParts, OpenPose, PartStream, ReducedPose
 from partalign.model.places import Factors, inner_products, place_factors, to_unit_length

@@ -26,10 +26,12 @@ from partalign.datasets.generated import World
 from partalign.engines import LEAST_COSINE, ExportedEngine, least_cosine
 from partalign.errors import MissingExtraError, SaveError, WeightsError
 from partalign.files import atomic_file
-from partalign.images import MEAN_BGR, network_input, read_batch, resize
+from partalign.images import MEAN_BGR, network_values, read_batch, resize
+from partalign.model.input import network_input
 from partalign.model.network import PartAlignedNetwork
 from partalign.weights.checkpoint import load_model, read_checkpoint
 from partalign.weights.formats import in_one_line
+from partalign.weights.info import read_info
 from partalign.weights.onnx import (
     FORMAT,
     PICTURES,
@@ -41,7 +43,6 @@ from partalign.weights.onnx import (
     probe_text,
     read_onnx,
 )
-from partalign.weights.packing import read_info
 from partalign.weights.shipped import find_model
 
 OPSET = 20
@@ -62,7 +63,7 @@ def export_onnx(
     """Write a model as ONNX, the sketch included, for any batch; return the least cosine to the float32 network.
 
     model: as `load_model`. preprocessing: the input is crops as they are, (B, H, W, 3) uint8 RGB, already of the
-    network's size; else what `images.network_input` makes of them, (B, 3, H, W) float32. check: crops to compare on
+    network's size; else what `images.network_values` makes of them, (B, 3, H, W) float32. check: crops to compare on
     besides random pictures and generated people. Raises WeightsError, SaveError, PictureError, MissingExtraError.
     """
     target = Path(target)
@@ -112,13 +113,13 @@ def export_openvino(model: Path) -> Path:
 @torch.inference_mode()
 def agreement(engine: ExportedEngine, network: PartAlignedNetwork, pixels: np.ndarray) -> float:
     """Return the least cosine of both descriptors of pictures (N, H, W, 3), taken singly and by five."""
-    parts = [part for batch in _BATCHES for part in network_input(pixels).split(batch)]
-    cosines = [least_cosine(engine(part).numpy(), network(part).numpy()) for part in parts]
+    parts = [pixels[start : start + batch] for batch in _BATCHES for start in range(0, len(pixels), batch)]
+    cosines = [least_cosine(engine(part), network(network_input(part)).numpy()) for part in parts]
     return float(np.min(cosines))  # numpy's minimum: Python's would lose a NaN
 
 
 class _FromPixels(nn.Module):
-    """A network with `images.network_input` before it."""
+    """A network with `network_input` before it."""
 
     mean: Tensor
 
@@ -186,7 +187,7 @@ def _pictures(size: tuple[int, int], check: Sequence[Crop]) -> np.ndarray:
 
 def _agreement_of_files(engine: ExportedEngine, core: Any, written: Path) -> float:
     pixels = probe_pixels(engine.input_size)
-    taken = pixels if engine.model.takes_pixels else network_input(pixels).contiguous().numpy()
+    taken = pixels if engine.model.takes_pixels else network_values(pixels)
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     found = core.compile_model(core.read_model(written), "CPU", settings)([taken])[0]
     return least_cosine(found, engine.model.probe)

@@ -1,8 +1,8 @@
 """Picture file -> network input: the only place with pixel conventions.
 
 A picture is RGB, uint8, resized by Pillow's bilinear filter (antialiased when shrinking) whatever its use: training,
-embedding and export see the same pixels. The network takes BGR, 0-255, minus `MEAN_BGR`. JPEG "draft" decoding is never
-used, because it changes pixels. Knows nothing of data sets or networks.
+embedding and export see the same pixels. Networks take BGR, 0-255, minus `MEAN_BGR`. JPEG "draft" decoding is never
+used, because it changes pixels. Knows nothing of data sets, networks or torch.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from partalign import progress
 from partalign.crops import Crop
 from partalign.errors import PictureError, ShapeError
+from partalign.processors import thread_count
 
 MEAN_BGR = (104.0, 117.0, 123.0)
 """What is taken from the blue, green and red values (0-255): the mean that the Caffe networks were trained with."""
@@ -98,28 +98,12 @@ def resize(picture: Image.Image, size: tuple[int, int] = INPUT_SIZE) -> np.ndarr
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def network_input(pictures: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Turn pictures (B, H, W, 3), uint8, RGB into the network's input (B, 3, H, W), float32, BGR minus `MEAN_BGR`.
-
-    The result lies on the pictures' device, in channels-last memory. Raises ShapeError for another shape or type.
-    """
-    if isinstance(pictures, np.ndarray):
-        # torch refuses to promise that it leaves read-only memory alone.
-        pictures = torch.from_numpy(pictures if pictures.flags.writeable else pictures.copy())
-    if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != torch.uint8:
-        raise ShapeError(
-            f"expected pictures of shape (B, H, W, 3), uint8, found {tuple(pictures.shape)}, {pictures.dtype}"
-        )
-    values = torch.empty(pictures.shape, dtype=torch.float32, device=pictures.device)
-    for channel, mean in enumerate(MEAN_BGR):  # one pass by channel: twice as fast as flip, convert and subtract
-        torch.sub(pictures[..., 2 - channel], mean, out=values[..., channel])
-    return values.permute(0, 3, 1, 2)
-
-
-def pixels_of(pictures: torch.Tensor) -> torch.Tensor:
-    """Turn what `network_input` made, (B, 3, H, W), back into the pictures (B, H, W, 3), uint8, RGB, exactly."""
-    mean = torch.tensor(MEAN_BGR, device=pictures.device).view(1, 3, 1, 1)
-    return (pictures + mean).round().clamp(0, 255).to(torch.uint8).flip(1).permute(0, 2, 3, 1)
+def network_values(pixels: np.ndarray) -> np.ndarray:
+    """Turn pictures (B, H, W, 3), uint8, RGB into a network's input (B, 3, H, W), float32, BGR minus `MEAN_BGR`."""
+    values = np.empty((len(pixels), 3, *pixels.shape[1:3]), np.float32)
+    for channel, mean in enumerate(MEAN_BGR):
+        np.subtract(pixels[..., 2 - channel], np.float32(mean), out=values[:, channel])
+    return values
 
 
 class Pictures:
@@ -128,7 +112,7 @@ class Pictures:
     pictures: paths, or crops (their `path` is read whole: `Crop.box` speaks of the frame that it was cut from).
     size, boxes: as `read_batch`. on_error: "refuse" raises PictureError for a picture that cannot be read; "skip"
     leaves it out of `readable` and of `stream`, and says so on standard error. cache_bytes: 0 turns the cache off;
-    2 GiB hold 55,924 crops of 160 x 80. threads: decoders at work, by default as many as torch uses.
+    2 GiB hold 55,924 crops of 160 x 80. threads: decoders at work, by default `thread_count()`.
     """
 
     def __init__(
@@ -153,7 +137,7 @@ class Pictures:
         self._seen = np.zeros(len(self.paths), bool)
         self._failures: dict[int, PictureError] = {}
         self._reported = 0
-        threads = threads or torch.get_num_threads()
+        threads = threads or thread_count()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def __len__(self) -> int:

@@ -19,10 +19,9 @@ from partalign.embedding import Embedder, OnError
 from partalign.engines import load_engine
 from partalign.errors import GalleryError
 from partalign.evaluation.calibration import Calibration
-from partalign.evaluation.reranking import reranked_blocks
 from partalign.gallery import Added, Filter, Gallery, Match, ModelName, Record, open_gallery
-from partalign.images import network_input, read_picture, resize
-from partalign.weights.packing import read_info
+from partalign.images import read_picture, resize
+from partalign.weights.info import read_info
 
 Picture = str | Path | BinaryIO | Image.Image
 
@@ -53,10 +52,10 @@ class PictureSearch:
         on_error: OnError = "refuse",
     ) -> PictureSearch:
         """Open a gallery with a model file, by default the shipped model. Raises GalleryError, WeightsError."""
-        info, engine = read_info(model), load_engine(model)
+        info, engine = read_info(model), load_engine(model, device=device)
         name = ModelName(info.name, info.version, engine.channels)
         gallery = open_gallery(url, model=name, create=create, read_only=read_only)
-        return cls(gallery, Embedder(engine, device=device, on_error=on_error), info.calibration)
+        return cls(gallery, Embedder(engine, on_error=on_error), info.calibration)
 
     def add(self, crops: Sequence[Crop], tags: Sequence[str] = ()) -> Added:
         """Describe crops and add them, some hundreds at a time. Raises PictureError, GalleryError."""
@@ -91,7 +90,7 @@ class PictureSearch:
         size = self.embedder.input_size
         read = [p if isinstance(p, Image.Image) else read_picture(p) for p in pictures]
         pixels = np.stack([resize(picture.convert("RGB"), size) for picture in read])
-        return self.embedder(network_input(pixels)).cpu().numpy()
+        return self.embedder(pixels)
 
     def by_pictures(self, pictures: Sequence[Picture], where: Filter = EVERYTHING, **options: Any) -> list[Match]:
         """Search by pictures of one person; options as of `Gallery.search`, and `rerank` as a yes or no."""
@@ -117,6 +116,8 @@ class PictureSearch:
 
 def reranked(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return k-reciprocal scores (K,) of rows (K, D) for pictures (Q, D) of one person."""
+    from partalign.evaluation.reranking import reranked_blocks  # needs scipy, which the rest does not
+
     return np.concatenate([block for _, block in reranked_blocks(queries, rows)]).mean(axis=0)
 
 

@@ -5,7 +5,8 @@ from PIL import Image
 
 from partalign.embedding import Embedder
 from partalign.errors import DatasetError, PictureError, ShapeError, WeightsError
-from partalign.images import network_input, read_batch
+from partalign.images import read_batch
+from partalign.model.input import network_input
 from partalign.model.network import NetworkSettings, build_network
 from partalign.pictures.figures import body_parts, draw_local_descriptors, draw_maps
 from partalign.pictures.local_maps import LocalMaps, choose_crops, read_local_maps
@@ -30,7 +31,7 @@ def maps(embedder, tiny_market) -> LocalMaps:
 
 def test_maps_are_the_embedder_s_and_joints_the_pose_head_s(embedder, maps):
     pixels = network_input(read_batch([crop.path for crop in maps.crops], (64, 32)))
-    appearance, parts = embedder.maps(pixels)
+    appearance, parts = embedder.network.maps(pixels)
     with torch.inference_mode():
         joints = embedder.network.parts.stages(pixels)[0][-1].joints
     for found, expected in ((maps.appearance, appearance), (maps.parts, parts), (maps.joints, joints)):

@@ -15,7 +15,7 @@ import torch
 from partalign.datasets import load_dataset
 from partalign.embedding import Embedder, evaluate
 from partalign.errors import TrainingError, WeightsError
-from partalign.images import network_input
+from partalign.model.input import network_input
 from partalign.training.settings import TrainSettings, make_settings
 from partalign.training.trainer import Trainer, train
 from partalign.weights.checkpoint import load_model, read_checkpoint

@@ -8,8 +8,8 @@ from onnx import helper
 
 from partalign.engines import load_engine
 from partalign.errors import MissingExtraError, WeightsError
+from partalign.weights.info import read_info
 from partalign.weights.onnx import parse_onnx, probe_pixels, read_onnx
-from partalign.weights.packing import read_info
 
 
 @pytest.fixture

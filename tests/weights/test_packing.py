@@ -9,7 +9,8 @@ from partalign.errors import EvaluationError, WeightsError
 from partalign.evaluation.calibration import Calibration
 from partalign.model.network import NetworkSettings, build_network
 from partalign.weights.checkpoint import load_model, read_checkpoint, save_checkpoint
-from partalign.weights.packing import pack_model, read_info
+from partalign.weights.info import read_info
+from partalign.weights.packing import pack_model
 
 LIGHT = NetworkSettings(appearance="light", parts="light", dimension=64, height=64, width=32)
 CALIBRATION = Calibration(12.0, -4.0, 10, 20, 0.1, 0.01)

@@ -13,9 +13,9 @@ from partalign.datasets import load_dataset
 from partalign.datasets.generated import World
 from partalign.embedding import Embedder, evaluate
 from partalign.errors import WeightsError
-from partalign.images import network_input, read_picture, resize
+from partalign.images import read_picture, resize
 from partalign.weights.checkpoint import load_model
-from partalign.weights.packing import read_info
+from partalign.weights.info import read_info
 from partalign.weights.shipped import DEFAULT, find_model, leading_model, shipped_models
 
 
@@ -26,7 +26,7 @@ def embedder() -> Embedder:
 
 def describe(embedder: Embedder, pictures: list[Image.Image]) -> np.ndarray:
     size = embedder.network.input_size
-    return embedder(network_input(np.stack([resize(picture, size) for picture in pictures]))).numpy()
+    return embedder(np.stack([resize(picture, size) for picture in pictures]))
 
 
 def generated(persons: int) -> list[Image.Image]:

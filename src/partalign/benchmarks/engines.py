@@ -1,6 +1,6 @@
 """Exported models in their engines against the same network run plainly in torch.
 
-Ours: `Embedder` with ONNX Runtime and OpenVINO on what `network_input` makes. Reference: as of `network`, the same
+Ours: `Embedder` with ONNX Runtime and OpenVINO on pixels. Reference: as of `network`, the same
 weights in torch's default memory layout with torch's own local response normalisation. Weights are random: they
 change no time.
 """
@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from partalign.benchmarks.measure import Bar, Comparison, compare, torch_threads
-from partalign.benchmarks.network import AGAINST, PAIRS, both_networks, descriptors, pictures
+from partalign.benchmarks.network import AGAINST, PAIRS, both_networks, described, descriptors, pictures
 from partalign.embedding import Embedder
 from partalign.engines import LEAST_COSINE, ExportedEngine
 from partalign.export import export_onnx
+from partalign.model.input import network_input
 from partalign.model.network import NetworkSettings
 from partalign.weights.checkpoint import save_checkpoint
 from partalign.weights.onnx import OnnxModel, read_onnx
@@ -49,8 +50,8 @@ def run(
                 compare(
                     f"{name}, {engine.name}, batch {batch}",
                     AGAINST,
-                    partial(descriptors, Embedder(engine), x),
-                    partial(descriptors, plain, x.contiguous()),
+                    partial(described, Embedder(engine), x),
+                    partial(descriptors, plain, network_input(x).contiguous()),
                     tolerance=TOLERANCE[engine.name],
                     rounds=rounds,
                     threads=threads,

@@ -1,6 +1,6 @@
 """The network as the product runs it against the same network run plainly.
 
-Ours: `Embedder` (channels-last memory, our LRN, no gradient records) on what `network_input` makes; for training,
+Ours: `Embedder` (channels-last memory, our LRN, no gradient records) on pixels; for training,
 channels-last memory and our LRN. Reference: the same weights in torch's default memory layout (NCHW) with torch's own
 local response normalisation. Weights are random: they change no time.
 """
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from partalign.benchmarks.measure import Bar, Comparison, compare
 from partalign.embedding import Embedder
-from partalign.images import network_input
 from partalign.model.appearance import LocalResponseNorm
+from partalign.model.input import network_input
 from partalign.model.network import NetworkSettings, PartAlignedNetwork, build_network
 from partalign.training.triplet import all_triplet_loss
 
@@ -48,8 +48,8 @@ def run(
                 compare(
                     f"{name}, batch {batch}",
                     AGAINST,
-                    partial(descriptors, embedder, x),
-                    partial(descriptors, plain, x.contiguous()),
+                    partial(described, embedder, x),
+                    partial(descriptors, plain, network_input(x).contiguous()),
                     rounds=rounds,
                     threads=threads,
                     bar=Bar(speed=1.4) if batch == 32 else Bar(),
@@ -57,7 +57,7 @@ def run(
             )
     name, settings = next(iter(pairs.items()))
     ours, plain = both_networks(settings)
-    x = pictures(train_batch, settings)
+    x = network_input(pictures(train_batch, settings))
     training = compare(
         f"{name}, training step of {train_batch}",
         AGAINST,
@@ -81,14 +81,19 @@ def both_networks(settings: NetworkSettings) -> tuple[PartAlignedNetwork, PartAl
     return ours, plain
 
 
-def pictures(batch: int, settings: NetworkSettings) -> Tensor:
-    """Return network input made of random pixels, as `network_input` makes it (channels last)."""
+def pictures(batch: int, settings: NetworkSettings) -> np.ndarray:
+    """Return random pixels (B, H, W, 3), uint8."""
     draw = np.random.default_rng(0)
-    return network_input(draw.integers(0, 256, (batch, settings.height, settings.width, 3), dtype=np.uint8))
+    return draw.integers(0, 256, (batch, settings.height, settings.width, 3), dtype=np.uint8)
+
+
+def described(embedder: Embedder, pixels: np.ndarray) -> tuple[np.ndarray]:
+    """Return the descriptors (B, D) of pixels (B, H, W, 3)."""
+    return (embedder(pixels),)
 
 
 @torch.no_grad()
-def descriptors(network: Embedder | PartAlignedNetwork, x: Tensor) -> tuple[Tensor]:
+def descriptors(network: PartAlignedNetwork, x: Tensor) -> tuple[Tensor]:
     """Return (B, D) descriptors without recording gradients."""
     return (network(x),)
 

@@ -11,6 +11,9 @@ from cyclopts import App, CycloptsError
 from partalign import __version__
 from partalign.errors import PartAlignError
 
+_OF_TORCH = ("torch", "scipy")
+_WITHOUT = "without it partalign describes pictures by exported models (.onnx)"
+
 app = App(
     name="partalign",
     help="Find the same person again: part-aligned bilinear representations for person re-identification.",
@@ -22,6 +25,7 @@ app.command("partalign.cli.training:train", name="train")
 app.command("partalign.cli.training:pretrain_parts", name="pretrain-parts")
 app.command("partalign.cli.evaluation:evaluate", name="evaluate")
 app.command("partalign.cli.evaluation:embed", name="embed")
+app.command("partalign.cli.shards:embed_many", name="embed-many")
 app.command("partalign.cli.evaluation:results", name="results")
 app.command("partalign.cli.studies:study", name="study")
 app.command("partalign.cli.people:people", name="people")
@@ -51,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = _fail(str(error).strip(), 2, debug)
     except PartAlignError as error:
         status = _fail(str(error), 1, debug)
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_TORCH:
+            raise
+        status = _fail(f'this needs {error.name}: pip install "partalign[torch]"; {_WITHOUT}', 1, debug)
     except KeyboardInterrupt:
         status = _fail("stopped; what was saved stays, and --resume goes on from it where a command has it", 130, debug)
     except BrokenPipeError:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from partalign.errors import EvaluationError
 
 Flag = Annotated[bool, Parameter(negative="")]
-Engine = Literal["auto", "torch", "onnx", "openvino", "openvino-bf16"]
+Engine = Literal["auto", "torch", "torch-bf16", "compiled", "onnx", "openvino", "openvino-bf16"]
 
 
 def evaluate(
@@ -65,12 +65,12 @@ def evaluate(
         json_: also write the figures, as fractions, to this file
         csv: also write the figures, in per cent, with the paper's of the same setting below, to this file
         device: cpu, cuda, cuda:1 ...
-        engine: what runs the model: auto is the fastest that is installed for an exported model, else torch
+        engine: what runs the model: auto is the fastest that is installed, right, and worth its start
     """
     from partalign.embedding import Embedder, embed_split
     from partalign.engines import load_engine
     from partalign.scoring import read_saved, read_task
-    from partalign.weights.packing import read_info
+    from partalign.weights.info import read_info
 
     if model is not None and embeddings is not None:
         raise EvaluationError("expected either a model or --embeddings FILE, found both: leave one out")
@@ -81,7 +81,9 @@ def evaluate(
         choices = {"protocol": protocol, "boxes": boxes, "test_set": test_set, "distractors": distractors}
         task = read_task(dataset, data, **choices)  # type: ignore[arg-type]
     if task is not None and embeddings is None:
-        embedder = Embedder(load_engine(model, engine), device=device, flip=flip, on_error=corrupt)
+        crops = len(task.split.query) + len(task.split.gallery)
+        found = load_engine(model, engine, device=device, crops=crops)
+        embedder = Embedder(found, flip=flip, on_error=corrupt)
         if not task.split.query and all(crop.person is None for crop in task.split.gallery):
             print(task.pairs_text(embedder.embed(task.split.gallery), read_info(model).calibration))
             return
@@ -133,7 +135,7 @@ def embed(
         flip: average every descriptor with that of the mirrored crop
         corrupt: what a picture that cannot be read does: stop the work, or be named and left out
         device: cpu, cuda, cuda:1 ...
-        engine: what runs the model: auto is the fastest that is installed for an exported model, else torch
+        engine: what runs the model: auto is the fastest that is installed, right, and worth its start
     """
     from partalign.datasets.folder import find_crops
     from partalign.embedding import Embedder
@@ -142,6 +144,7 @@ def embed(
 
     model, places = leading_model(images)
     crops = find_crops(places)
-    vectors = Embedder(load_engine(model, engine), device=device, flip=flip, on_error=corrupt).embed(crops)
+    found = load_engine(model, engine, device=device, crops=len(crops))
+    vectors = Embedder(found, flip=flip, on_error=corrupt).embed(crops)
     vectors.save(out)
     print(f"{len(vectors)} descriptors of {vectors.vectors.shape[1]} numbers: {out}")

@@ -50,7 +50,7 @@ def explain(
     from partalign.pictures.saving import check_target, save_picture
     from partalign.pictures.theme import DARK, LIGHT
     from partalign.weights.checkpoint import load_model
-    from partalign.weights.packing import read_info
+    from partalign.weights.info import read_info
     from partalign.weights.shipped import leading_model
 
     check_target(out)

@@ -46,9 +46,11 @@ def engines(model: Path) -> None:
     Args:
         model: an exported model (.onnx)
     """
-    from partalign.engines import LEAST_COSINE, try_engines
+    from typing import get_args
+
+    from partalign.engines import ExportedName, try_engines
     from partalign.weights.onnx import read_onnx
 
-    for trial in try_engines(read_onnx(model), tuple(LEAST_COSINE)):
+    for trial in try_engines(read_onnx(model), get_args(ExportedName)):
         figures = trial.problem or f"cosine to the network {trial.cosine:.7f}, {trial.rate:.0f} crops per second"
         print(f"{trial.name:15}{figures}")

@@ -114,7 +114,7 @@ def cluster_(
 
     where = chosen.filter()
     if similarity is None:
-        from partalign.weights.packing import read_info
+        from partalign.weights.info import read_info
 
         calibration = read_info(model).calibration
         if calibration is None:

@@ -16,7 +16,7 @@ def models(model: str | None = None) -> None:
     import json
     from dataclasses import asdict
 
-    from partalign.weights.packing import read_info
+    from partalign.weights.info import read_info
     from partalign.weights.shipped import shipped_models
 
     if model is not None:

@@ -15,8 +15,8 @@ from partalign.crops import Split
 from partalign.datasets.generated import World
 from partalign.datasets.keypoints import PoseExamples
 from partalign.demo.stages import Pose, Searched
-from partalign.embedding import Embedder
-from partalign.images import Pictures, network_input, read_picture
+from partalign.images import Pictures, read_picture
+from partalign.model.input import network_input
 from partalign.model.joints import find_joints
 from partalign.model.network import build_network
 from partalign.model.parts import PartStream
@@ -204,7 +204,7 @@ def _parts(joints: PoseExamples, pose: Pose, proposed: Searched, seed: int) -> I
     rows = np.random.default_rng([seed, 2]).permutation(len(joints))[:FITTED]
     pictures = network_input(Pictures([joints.paths[row] for row in rows], network.input_size).batch(range(len(rows))))
     heat, found = _find_joints(pose, pictures[:PEOPLE])
-    appearance, parts = Embedder(network).maps(pictures)
+    appearance, parts = network.maps(pictures)
     painted = [_paint(maps.numpy()) for maps in (appearance, cast(torch.Tensor, parts))]
     for i, row in enumerate(rows[:PEOPLE]):
         crop = read_picture(joints.paths[row])

@@ -18,7 +18,6 @@ from partalign.evaluation.expansion import expanded
 from partalign.evaluation.metrics import APKind, Search, Ties, cmc, ranks_of_matches, require_one_of, score_blocks
 from partalign.evaluation.pooling import pool_queries, pool_tracklets
 from partalign.evaluation.protocols import MARKET1501, Protocol, Relevance
-from partalign.evaluation.reranking import reranked_blocks
 from partalign.evaluation.scores import Counts, Scores
 from partalign.progress import bar
 
@@ -112,7 +111,7 @@ def score_descriptors(
     """
     query, gallery = pooled(descriptors, protocol)
     methods = [] if descriptors.pool is None else ["multi-query"]
-    search: Search = reranked_blocks if rerank else score_blocks
+    search: Search = _reranked_blocks() if rerank else score_blocks
     if expand:
         plain, search = search, lambda q, g, **memory: plain(expanded(q, g, count=expand), g, **memory)
         methods.append(f"queries expanded by {expand}")
@@ -255,3 +254,9 @@ def _nothing_to_score(relevance: Relevance, gallery: int, protocol: Protocol) ->
         f"all {queries} queries have no match from another camera ({seen} have one from their own camera only); "
         f"protocol {protocol.name} ignores those: use same_camera=keep or tracklet for single-camera data"
     )
+
+
+def _reranked_blocks() -> Search:
+    from partalign.evaluation.reranking import reranked_blocks  # needs scipy, which scoring alone does not
+
+    return reranked_blocks

@@ -15,9 +15,11 @@ from partalign import progress
 from partalign.crops import DISTRACTOR, JUNK, Crop
 from partalign.datasets import load_dataset
 from partalign.datasets.folder import find_crops
-from partalign.embedding import CPU_CHUNK, Embedder
+from partalign.embedding import Embedder
+from partalign.engines import CPU_CHUNK
 from partalign.errors import DatasetError, ShapeError, WeightsError
-from partalign.images import network_input, read_picture, resize
+from partalign.images import read_picture, resize
+from partalign.model.input import network_input
 from partalign.weights.checkpoint import load_stream
 
 
@@ -66,9 +68,11 @@ def read_local_maps(embedder: Embedder, crops: Sequence[Crop], pose: Path | None
     with progress.bar("maps", len(crops)) as advance:
         for start in range(0, len(crops), CPU_CHUNK):
             batch = [read_picture(crop.path) for crop in crops[start : start + CPU_CHUNK]]
-            pixels = network_input(np.stack([resize(picture, embedder.network.input_size) for picture in batch]))
-            joints = stream.stages(pixels.to(embedder.device))[0][-1].joints
-            found.append([maps.float().cpu().numpy() for maps in (*embedder.maps(pixels), joints) if maps is not None])
+            pixels = network_input(np.stack([resize(picture, embedder.input_size) for picture in batch]))
+            pixels = pixels.to(embedder.device)
+            joints = stream.stages(pixels)[0][-1].joints
+            maps = (*embedder.network.maps(pixels), joints)
+            found.append([array.float().cpu().numpy() for array in maps if array is not None])
             pictures += batch
             advance(len(batch))
     appearance, parts, joints = (np.concatenate(column) for column in zip(*found, strict=True))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from partalign.crops import Crop
-from partalign.images import Pictures, network_input
+from partalign.images import Pictures
+from partalign.model.input import network_input
 from partalign.model.network import PartAlignedNetwork
 from partalign.training.settings import TrainSettings
 from partalign.training.trainer import Prepare, prepare_network

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from partalign import progress
 from partalign.datasets.keypoints import LIMBS, MIRROR, PoseExamples
 from partalign.errors import RecipeError, TrainingError
-from partalign.images import Pictures, network_input
+from partalign.images import Pictures
+from partalign.model.input import network_input
 from partalign.model.joints import find_joints
 from partalign.model.network import build_network
 from partalign.model.parts import PartStream, PoseMaps

@@ -21,7 +21,8 @@ from partalign.crops import Crop, Split
 from partalign.embedding import Embedder, OnError, evaluate
 from partalign.errors import TrainingError, WeightsError
 from partalign.evaluation.scores import Scores
-from partalign.images import Pictures, network_input
+from partalign.images import Pictures
+from partalign.model.input import network_input
 from partalign.model.network import PartAlignedNetwork, build_network
 from partalign.training.augmentation import augment
 from partalign.training.optimizer import (

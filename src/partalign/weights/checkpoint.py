@@ -24,12 +24,12 @@ from partalign.model.appearance import GoogLeNet
 from partalign.model.network import NetworkSettings, PartAlignedNetwork, build_network
 from partalign.model.parts import OpenPose
 from partalign.weights.caffe import googlenet_tensors, read_caffemodel
-from partalign.weights.formats import in_one_line, kind_of_file, sha256_of_file
+from partalign.weights.formats import in_one_line, sha256_of_file
+from partalign.weights.info import FORMAT, damaged, parse_description, require_safetensors
 from partalign.weights.official import official_settings, read_official
 from partalign.weights.openpose import read_openpose
 from partalign.weights.shipped import find_model
 
-FORMAT = 1
 Kind = Literal["caffe", "openpose", "official"]
 
 _ADDED = ("feature.", "norm.")  # the layers that the paper adds to a pre-trained stream
@@ -52,16 +52,14 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], description: Mapp
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_checkpoint` wrote: tensors (on the CPU, memory-mapped) and description. Raises WeightsError."""
     path = Path(path)
-    kind = kind_of_file(path)
-    if kind != "a safetensors file":
-        raise WeightsError(f"{path}: expected a model of partalign (.safetensors), found {kind}: {_advice(path, kind)}")
+    require_safetensors(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{path}: a damaged safetensors file ({in_one_line(error, 120)}): copy it again") from None
-    return tensors, _description(path, metadata)
+        raise damaged(path, error) from None
+    return tensors, parse_description(path, metadata)
 
 
 def load_strictly(
@@ -197,36 +195,8 @@ def _values_of_widest_layer(s: NetworkSettings) -> int:
     return channels * max(s.dimension if linear else s.part_channels, 2048)
 
 
-def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    if "partalign" not in metadata:
-        raise WeightsError(
-            f"{path}: expected a model of partalign, found a safetensors file of another program: "
-            "use a file made by `partalign train` or `partalign convert`"
-        )
-    try:
-        description = json.loads(metadata["partalign"])
-    except (ValueError, RecursionError):
-        description = None
-    if not isinstance(description, dict):
-        raise WeightsError(f"{path}: its description is damaged: copy the file again")
-    if description.get("format") != FORMAT:
-        found = in_one_line(description.get("format"))
-        raise WeightsError(f"{path}: expected format {FORMAT}, found {found}: install a newer partalign to read it")
-    return description
-
-
 def _sound(stored: Tensor, cast: Tensor) -> bool:
     """Whether a tensor survived the cast: floats stay floats, all of them finite."""
     if stored.is_floating_point() != cast.is_floating_point():
         return False
     return not cast.is_floating_point() or bool(torch.isfinite(cast).all())
-
-
-def _advice(path: Path, kind: str) -> str:
-    if kind == "a PyTorch file":
-        return "turn it into one with `partalign convert official` (or `openpose`) IN OUT.safetensors"
-    if path.suffix == ".onnx":
-        return "an exported model gives descriptors only; give the .safetensors file it was made from"
-    if path.suffix == ".caffemodel":
-        return "turn it into one with `partalign convert caffe` (or `openpose`) IN OUT.safetensors"
-    return "check the path, or copy the file again"

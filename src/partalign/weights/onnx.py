@@ -22,7 +22,7 @@ from partalign.weights.formats import in_one_line, kind_of_file
 
 FORMAT = 1
 PICTURES, PIXELS = "pictures", "pixels"
-"""Kinds of input: what `images.network_input` makes, (B, 3, H, W) float32, or crops as they are, (B, H, W, 3) uint8."""
+"""Kinds of input: that of `images.network_values`, (B, 3, H, W) float32, or crops as they are, (B, H, W, 3) uint8."""
 
 _PROBES, _BLOCK = 2, 16  # pictures; side of their blocks, pixels
 

@@ -1,11 +1,9 @@
-"""How a trained network becomes a file to pass on, and what such a file says of itself."""
+"""How a trained network becomes a file to pass on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,52 +12,9 @@ from torch.nn import functional as F
 from partalign.errors import WeightsError
 from partalign.evaluation.calibration import Calibration
 from partalign.weights.checkpoint import load_model, read_checkpoint, save_checkpoint
-from partalign.weights.formats import sha256_of_file
-from partalign.weights.onnx import read_onnx
-from partalign.weights.shipped import find_model
 
 LEAST_COSINE = 0.9999
 """How close the descriptors of a packed model must be to those of the network it was made from."""
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a model file says of itself.
-
-    results: of the evaluation after training; calibration: of the similarity of its descriptors, or None; trained:
-    settings of the training run; version: the first 12 digits of the file's SHA-256, by which descriptors of different
-    models are told apart. An exported model has the name and version of the model it was made from: its descriptors
-    are the same.
-    """
-
-    name: str
-    version: str
-    title: str
-    results: Mapping[str, float]
-    calibration: Calibration | None
-    network: Mapping[str, Any]
-    trained: Mapping[str, Any]
-
-
-def read_info(model: str | Path | None = None) -> ModelInfo:
-    """Say what a model file, or a shipped model, tells of itself. Raises WeightsError, EvaluationError."""
-    path = find_model(model)
-    if path.suffix == ".onnx":
-        description = read_onnx(path).description
-        name, version = description["source"]["name"], description["source"]["version"]
-    else:
-        _, description = read_checkpoint(path)
-        name, version = path.stem, sha256_of_file(path)[:12]
-    trained, calibration = description.get("trained") or {}, description.get("calibration")
-    return ModelInfo(
-        name=name,
-        version=version,
-        title=str(trained.get("title", "")),
-        results=description.get("results") or {},
-        calibration=None if calibration is None else Calibration.from_dict(calibration),
-        network=description.get("network") or {},
-        trained=trained,
-    )
 
 
 def pack_model(

@@ -1,0 +1,157 @@
+"""What runs a network: torch, or ONNX Runtime and OpenVINO for exported models; the fastest that is right, or by name.
+
+An exported model carries two descriptors that the float32 network made of two fixed pictures. Every engine has to
+give them again on the machine at hand before it describes anything else.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, Engine, EngineName, least_cosine
+from partalign.engines.exported import ExportedEngine, ExportedName, is_installed
+from partalign.errors import MissingExtraError, WeightsError
+from partalign.progress import say
+from partalign.weights.onnx import OnnxModel, probe_pixels, read_onnx
+from partalign.weights.shipped import find_model
+
+if TYPE_CHECKING:
+    from partalign.engines.eager import NetworkEngine
+
+__all__ = [
+    "CPU_CHUNK",
+    "FASTEST_OF",
+    "LEAST_COSINE",
+    "Engine",
+    "EngineName",
+    "ExportedEngine",
+    "ExportedName",
+    "Trial",
+    "least_cosine",
+    "load_engine",
+    "try_engines",
+]
+
+TorchName = Literal["torch", "torch-bf16", "compiled"]
+
+FASTEST_OF: tuple[ExportedName, ...] = ("openvino", "onnx")
+"""The engines that "auto" chooses from for an exported model: those of full precision."""
+
+CONVERSION_PAYS = 2000
+"""From so many crops on OpenVINO, a third to a half faster than torch, makes good for the seconds it needs to start."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How an engine did: its least cosine to the float32 network and crops per second, or the problem."""
+
+    name: str
+    engine: ExportedEngine | None = None
+    cosine: float = 0.0
+    rate: float = 0.0
+    problem: str = ""
+
+
+def load_engine(
+    model: str | Path | None = None, engine: EngineName = "auto", *, device: str = "cpu", crops: int = 0
+) -> Engine:
+    """Load a model to describe pictures with: a file, a shipped model's name, or None for the default one.
+
+    crops: how many are about to be described. "auto" is for an exported model the fastest engine that is installed and
+    right; for a .safetensors file torch, or OpenVINO for many crops on the CPU. Raises WeightsError, MissingExtraError.
+    """
+    path = find_model(model)
+    if path.suffix == ".onnx":
+        return _load_exported(path, engine, device)
+    if engine == "onnx":
+        raise WeightsError(
+            f"{path}: expected an exported model (.onnx) for the engine onnx, found another kind: make one with "
+            f"`partalign export {path.name} {path.stem}.onnx`"
+        )
+    if engine in ("openvino", "openvino-bf16") and device != "cpu":
+        raise WeightsError(f"expected device cpu for the engine {engine}, found {device}: take another --engine")
+    if engine in ("openvino", "openvino-bf16") or (engine == "auto" and device == "cpu" and _conversion_pays(crops)):
+        return _convert(path, "openvino" if engine == "auto" else engine)
+    return _load_network(path, "torch" if engine == "auto" else engine, device)
+
+
+def try_engines(model: OnnxModel, names: tuple[ExportedName, ...] = FASTEST_OF) -> list[Trial]:
+    """Start, check and time engines in turn on this machine, fastest first; those with a problem come last."""
+    pixels = np.concatenate([probe_pixels(model.input_size)] * (CPU_CHUNK // 2))
+    trials = []
+    for name in names:
+        try:
+            engine = ExportedEngine(model, name)
+            cosine = engine.check()
+        except (WeightsError, MissingExtraError) as error:
+            trials.append(Trial(name, problem=str(error)))
+            continue
+        trials.append(Trial(name, engine, cosine, CPU_CHUNK / _seconds(engine, pixels)))
+    return sorted(trials, key=lambda trial: -trial.rate)
+
+
+def _load_exported(path: Path, engine: EngineName, device: str) -> ExportedEngine:
+    if engine in get_args(TorchName):
+        raise WeightsError(
+            f"{path}: expected a .safetensors file for {engine}, found an exported model: give that file"
+        )
+    if device != "cpu":
+        raise WeightsError(
+            f"expected device cpu for an exported model, found {device}: give the .safetensors file of the model"
+        )
+    model = read_onnx(path)
+    if engine == "auto":
+        return _fastest(model)
+    chosen = ExportedEngine(model, engine)  # type: ignore[arg-type]
+    chosen.check()
+    return chosen
+
+
+def _load_network(path: Path, name: TorchName, device: str) -> NetworkEngine:
+    # Here and below torch is loaded only where a network is to be run by it or converted.
+    from partalign.engines.eager import NetworkEngine
+    from partalign.weights.checkpoint import load_model
+
+    engine = NetworkEngine(load_model(path), device, name)
+    if name != "torch":
+        engine.check(path)
+    return engine
+
+
+def _convert(path: Path, name: ExportedName) -> ExportedEngine:
+    from partalign.engines.conversion import convert
+    from partalign.weights.checkpoint import load_model
+
+    engine = ExportedEngine(convert(load_model(path), path), name)
+    engine.check()
+    return engine
+
+
+def _conversion_pays(crops: int) -> bool:
+    return crops >= CONVERSION_PAYS and is_installed("openvino")
+
+
+def _fastest(model: OnnxModel) -> ExportedEngine:
+    trials = try_engines(model, tuple(name for name in FASTEST_OF if is_installed(name)) or ("onnx",))
+    right = [trial.engine for trial in trials if trial.engine is not None]
+    if not right:
+        kind = WeightsError if is_installed("onnx") or is_installed("openvino") else MissingExtraError
+        raise kind(trials[0].problem)
+    for trial in trials[len(right) :]:
+        say(f"left out: {trial.problem}")
+    return right[0]
+
+
+def _seconds(engine: Engine, pixels: np.ndarray) -> float:
+    engine(pixels)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        engine(pixels)
+        times.append(time.perf_counter() - start)
+    return min(times)

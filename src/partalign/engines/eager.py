@@ -1,0 +1,83 @@
+"""Networks in torch, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, least_cosine, require_pixels
+from partalign.errors import WeightsError
+from partalign.model.input import network_input
+from partalign.model.network import PartAlignedNetwork
+from partalign.weights.formats import in_one_line
+from partalign.weights.onnx import probe_pixels
+
+GPU_CHUNK = 256
+"""Crops that pass a GPU at once, as long as its memory holds them."""
+
+
+class NetworkEngine:
+    """A network in torch; it is put into evaluation mode, onto the device and into channels-last memory.
+
+    name: "torch" computes as the network's weights are; "torch-bf16" in half precision where that is sound (autocast);
+    "compiled" by torch.compile, on a GPU with its launches recorded as CUDA graphs. Where memory runs out, fewer crops
+    pass at once from then on.
+    """
+
+    def __init__(
+        self,
+        network: PartAlignedNetwork,
+        device: str | torch.device = "cpu",
+        name: Literal["torch", "torch-bf16", "compiled"] = "torch",
+    ):
+        self.name, self.device = name, torch.device(device)
+        self.network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.input_size, self.channels = network.input_size, network.channels
+        self.chunk = CPU_CHUNK if self.device.type == "cpu" else GPU_CHUNK
+        graphs = "reduce-overhead" if self.device.type == "cuda" else "default"
+        self._forward = torch.compile(self.network, mode=graphs) if name == "compiled" else self.network
+
+    def __call__(self, pixels: np.ndarray, /) -> np.ndarray:
+        """(B, H, W, 3) uint8 RGB -> (B, D) float32 descriptors of unit length. Raises ShapeError, WeightsError."""
+        require_pixels(pixels, self.input_size)
+        found, start = [np.empty((0, self.channels), np.float32)], 0
+        while start < len(pixels):
+            try:
+                found.append(self._descriptors(pixels[start : start + self.chunk]))
+            except torch.OutOfMemoryError:
+                if self.chunk == 1:
+                    raise WeightsError(f"{self.device} lacks memory for one crop: choose another device") from None
+                self.chunk //= 2
+                continue
+            start += len(found[-1])
+        return np.concatenate(found)
+
+    def check(self, path: Path) -> float:
+        """Return the least cosine to the network run plainly. Raises WeightsError, naming the model, if too small."""
+        probe = probe_pixels(self.input_size)
+        try:
+            found = self(probe)
+        except Exception as error:  # a compiler's are of many kinds
+            reason = in_one_line(error, 200)
+            raise WeightsError(f"{path}: {self.name} cannot run it ({reason}): take another --engine") from None
+        cosine = least_cosine(found, NetworkEngine(self.network, self.device)(probe))
+        if not cosine > LEAST_COSINE[self.name]:
+            raise WeightsError(
+                f"{path}: expected {self.name} to agree with the network, found a cosine of {cosine:.5f} (least "
+                f"{LEAST_COSINE[self.name]}): take another --engine"
+            )
+        return cosine
+
+    @torch.inference_mode()
+    def _descriptors(self, pixels: np.ndarray) -> np.ndarray:
+        pictures = network_input(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+        if self.name == "compiled":  # a compiled network is one for each size of batch
+            pictures = torch.nn.functional.pad(pictures, (0, 0, 0, 0, 0, 0, 0, self.chunk - len(pixels)))
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.name == "torch-bf16"):
+            vectors: Tensor = self._forward(pictures)
+        return vectors[: len(pixels)].float().cpu().numpy()
