@@ -8,7 +8,6 @@ import os
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -69,12 +68,12 @@ def read_piece(file: Path, number: int) -> tuple[Crop, ...]:
 
 
 def _row(crop: Crop) -> Row:
-    path, person, camera, tracklet, time, _ = astuple(crop)
+    path = str(crop.path)
     try:
-        str(path).encode()
+        path.encode()
     except UnicodeEncodeError:
-        raise DatasetError(f"{str(path)!r}: expected a file name in UTF-8; rename it") from None
-    return str(path), person, camera, tracklet, time
+        raise DatasetError(f"{path!r}: expected a file name in UTF-8; rename it") from None
+    return path, crop.person, crop.camera, crop.tracklet, crop.time
 
 
 @contextmanager
