@@ -212,6 +212,25 @@ def test_a_crafted_gallery_leads_to_no_other_file(folder, name, value):
         open_gallery(folder)
 
 
+@pytest.mark.parametrize("slot", [50, 10**12, -1])
+def test_records_of_rows_that_are_not_there_are_told(folder, slot):
+    with closing(sqlite3.connect(folder / "gallery.sqlite")) as connection, connection:
+        connection.execute("UPDATE crops SET slot = ? WHERE id = 'r0003'", (slot,))
+        connection.execute("INSERT INTO free (slot) VALUES (?)", (slot,))
+    before = contents(folder)
+    with open_gallery(folder, model=MODEL) as gallery:
+        for ask in (
+            lambda: gallery.search(vectors(3), Filter(persons=("anna",))),
+            lambda: gallery.vectors(["r0003"]),
+            lambda: gallery.add(records(3), vectors(3)),
+            lambda: gallery.remove(Filter(ids=("r0005",))),
+        ):
+            with pytest.raises(GalleryError, match="behind the end of the descriptors"):
+                ask()
+        assert gallery.verify()
+    assert contents(folder)["vectors-1.f32"] == before["vectors-1.f32"]
+
+
 def test_what_a_link_leads_to_is_not_written(folder, tmp_path):
     own = tmp_path / "own"
     (folder / "vectors-1.f32").rename(own)

@@ -162,7 +162,18 @@ class EmbeddedGallery(Gallery):
     def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
         """See `Gallery.thumbnails`."""
         statement = "SELECT id, jpeg FROM thumbnails WHERE id IN (SELECT value FROM json_each(?))"
-        return dict(self._database.execute(statement, (json.dumps(list(ids)),)))
+        slots = dict(self._database.execute(statement, (json.dumps(list(ids)),)))
+        self._inside(np.array(list(slots.values()), np.intp))
+        return slots
+
+    def _inside(self, slots: np.ndarray) -> np.ndarray:
+        """Return rows that records point to, which must be there: a gallery may come from anybody."""
+        if len(slots) and not 0 <= slots.min() <= slots.max() < self._state().rows:
+            raise GalleryError(
+                f"{self.folder}: damaged, records point behind the end of the descriptors; see `partalign gallery "
+                "verify`, or restore it from a backup"
+            )
+        return slots
 
     def values(self, name: Literal["person", "camera", "tracklet", "source", "tags"]) -> dict[str, int]:
         """See `Gallery.values`."""
@@ -299,7 +310,7 @@ class EmbeddedGallery(Gallery):
             return mask
         text, values = condition(where, SQLITE)
         mask = np.zeros(rows, bool)
-        mask[self._numbers(f"SELECT group_concat(slot) FROM crops WHERE {text}", values)] = True  # noqa: S608
+        mask[self._inside(self._numbers(f"SELECT group_concat(slot) FROM crops WHERE {text}", values))] = True  # noqa: S608
         return mask
 
     def _numbers(self, statement: str, values: list[Any]) -> np.ndarray:
@@ -309,7 +320,18 @@ class EmbeddedGallery(Gallery):
 
     def _slots(self, ids: Sequence[str]) -> dict[str, int]:
         statement = "SELECT id, slot FROM crops WHERE id IN (SELECT value FROM json_each(?))"
-        return dict(self._database.execute(statement, (json.dumps(list(ids)),)))
+        slots = dict(self._database.execute(statement, (json.dumps(list(ids)),)))
+        self._inside(np.array(list(slots.values()), np.intp))
+        return slots
+
+    def _inside(self, slots: np.ndarray) -> np.ndarray:
+        """Return rows that records point to, which must be there: a gallery may come from anybody."""
+        if len(slots) and not 0 <= slots.min() <= slots.max() < self._state().rows:
+            raise GalleryError(
+                f"{self.folder}: damaged, records point behind the end of the descriptors; see `partalign gallery "
+                "verify`, or restore it from a backup"
+            )
+        return slots
 
     @contextmanager
     def _changing(self) -> Iterator[_State]:
@@ -332,6 +354,7 @@ class EmbeddedGallery(Gallery):
                 if path != self._file(state.generation):
                     path.unlink(missing_ok=True)
             slots = [slot for (slot,) in self._database.execute("SELECT slot FROM free WHERE NOT wiped")]
+            self._inside(np.array(slots, np.intp))
             if slots:
                 wipe_rows(self._file(state.generation), slots, self.model.dimension)
                 self._database.execute("UPDATE free SET wiped = 1 WHERE NOT wiped")
