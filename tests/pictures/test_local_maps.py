@@ -31,8 +31,8 @@ def maps(embedder, tiny_market) -> LocalMaps:
 
 def test_maps_are_the_embedder_s_and_joints_the_pose_head_s(embedder, maps):
     pixels = network_input(read_batch([crop.path for crop in maps.crops], (64, 32)))
-    appearance, parts = embedder.network.maps(pixels)
     with torch.inference_mode():
+        appearance, parts = embedder.network.maps(pixels)
         joints = embedder.network.parts.stages(pixels)[0][-1].joints
     for found, expected in ((maps.appearance, appearance), (maps.parts, parts), (maps.joints, joints)):
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)

@@ -74,7 +74,7 @@ class NetworkEngine:
 
     @torch.inference_mode()
     def _descriptors(self, pixels: np.ndarray) -> np.ndarray:
-        pictures = network_input(torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device))
+        pictures = network_input(pixels, self.device)
         if self.name == "compiled":  # a compiled network is one for each size of batch
             pictures = torch.nn.functional.pad(pictures, (0, 0, 0, 0, 0, 0, 0, self.chunk - len(pixels)))
             pictures = pictures.contiguous(memory_format=torch.channels_last)
