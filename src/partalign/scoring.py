@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from partalign.crops import Crop, Embeddings, Split
+from partalign.crops import DISTRACTOR, Crop, Embeddings, Split
 from partalign.datasets import distractors as distractor_crops
 from partalign.datasets import load_dataset
 from partalign.errors import EvaluationError
@@ -31,18 +31,27 @@ from partalign.evaluation.metrics import APKind
 from partalign.evaluation.protocols import MARKET1501, PROTOCOLS, Protocol, SameCamera, TrackletPooling, named
 from partalign.evaluation.published import Setting, csv_beside_paper
 from partalign.evaluation.scores import Scores
+from partalign.evaluation.strangers import Crowd, Known
 from partalign.evaluation.verification import PairScores, pair_scores
 from partalign.files import atomic_file
+from partalign.shards.gallery import Strangers, pick
+from partalign.shards.gallery import distractors as distractors_in
+from partalign.shards.store import Shards, is_shards
+from partalign.shards.workers import HERE, Workers
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is scored, and how: crops, rules, and the sizes of gallery, ascending, that are scored in turn."""
+    """What is scored, and how: crops, rules, and the sizes of gallery, ascending, that are scored in turn.
+
+    strangers: gallery rows that lie in shards, are counted there, and are not among the descriptors.
+    """
 
     split: Split
     rules: Protocol
     setting: Setting
     sizes: tuple[int, ...]
+    strangers: tuple[Strangers, ...] = ()
 
     def with_rules(self, same_camera: SameCamera | None = None, tracklets: TrackletPooling | None = None) -> Task:
         """Return the task with other rules, where they are given. Raises EvaluationError for unknown ones."""
@@ -57,11 +66,19 @@ class Task:
         rerank: bool = False,
         expand: int = 0,
         verification: bool = False,
+        workers: Workers = HERE,
     ) -> Report:
-        """Score descriptors of the split's query and gallery. Raises EvaluationError."""
+        """Score descriptors of the split's query and gallery. workers: who count strangers. Raises EvaluationError."""
         sets = self.split.test_sets
         how: dict[str, Any] = {"test_sets": sets, "rerank": rerank, "expand": expand}
-        if len(self.sizes) == 1:
+        if self.strangers:
+            if rerank or expand or verification or not self.by_counting:
+                raise EvaluationError(
+                    "distractors in shards are counted and not held, which does to rank crops of one gallery, not for "
+                    "re-ranking, expansion, verification, tracklets or draws: give the folder of their crops"
+                )
+            runs = self._score_among_strangers(descriptors, ap, workers)
+        elif len(self.sizes) == 1:
             runs = [score_descriptors(descriptors, self.rules, ap, **how)]
         else:
             runs = score_series(descriptors, self._rows(descriptors.gallery.crops), self.rules, ap, **how)
@@ -76,6 +93,28 @@ class Task:
             return replace(report, pairs=pairs, calibration=calibrate(pairs))
         except EvaluationError as error:
             return replace(report, pairs=pairs, notes=(*report.notes, str(error)))
+
+    @property
+    def by_counting(self) -> bool:
+        """Whether the rules let a gallery be scored without holding it: each crop ranks for itself, in one trial."""
+        return not (self.rules.tracklets or self.rules.draws or self.split.test_sets)
+
+    def require_model(self, version: str, flip: bool) -> None:
+        """Raise ShardsError where the strangers' descriptors cannot be compared with those of this model."""
+        for strangers in self.strangers:
+            for part in strangers.parts[:1]:
+                part.shards.require_model(version, flip)
+
+    def _score_among_strangers(self, descriptors: Descriptors, ap: APKind, workers: Workers) -> list[Scores]:
+        query, gallery = pooled(descriptors, self.rules)
+        if any(crop.person == DISTRACTOR for crop in query.crops):
+            raise EvaluationError(f"a query is of person {DISTRACTOR}, who is nobody: leave it out")
+        methods = [] if descriptors.pool is None else ["multi-query"]
+        rivals: Any = sum(s.count(query, gallery, self.rules, workers) for s in self.strangers)
+        rivals = np.broadcast_to(rivals, (len(self.sizes), rivals.shape[1]))
+        known = Known(query, gallery, self.rules)
+        crowds = [sum((s.crowd(step) for s in self.strangers), Crowd()) for step in range(len(self.sizes))]
+        return [known.score(more, crowd, ap, methods) for more, crowd in zip(rivals, crowds, strict=True)]
 
     def pairs_text(self, embeddings: Embeddings, calibration: Calibration | None = None, count: int = 10) -> str:
         """Tell of crops without persons, which cannot be scored, what can be told: the most similar pairs."""
@@ -173,30 +212,55 @@ def read_task(
     """Read a data set to be scored.
 
     protocol: a variant of the data set, or of any data set, a name in `evaluation.protocols`. distractors: a folder of
-    crops of nobody; sizes are then the gallery itself, with each of the paper's numbers of them that there are, and
-    with all. Raises DatasetError.
+    crops of nobody, or of their shards; sizes are then the gallery itself, with each of the paper's numbers of them
+    that there are, and with all. Raises DatasetError, ShardsError.
     """
     if isinstance(test_set, str) and test_set.isdecimal():
         test_set = int(test_set)
     by_name = protocol if protocol in PROTOCOLS else None
     variant = None if by_name else protocol
     split = load_dataset(dataset, data, protocol=variant, boxes=boxes, test_set=test_set)
-    sizes = [len(split.gallery)]
-    if distractors is not None:
+    sizes, strangers = [len(split.gallery)], ()
+    if distractors is not None and is_shards(distractors):
+        shards = Shards.open(distractors)
+        added = _series(shards.manifest.crops)
+        sizes += [sizes[0] + size for size in added]
+        strangers = (distractors_in(shards, added),)
+    elif distractors is not None:
         crops, notes = distractor_crops.load_with_notes(distractors)
-        added = sorted({size for size in distractor_crops.SERIES if 0 < size < len(crops)} | {len(crops)})
+        added = _series(len(crops))
         sizes += [sizes[0] + size for size in added]
         more = distractor_crops.growing(crops, added)
         split = replace(split, gallery=(*split.gallery, *more), notes=(*split.notes, *notes))
     setting = Setting(dataset, variant, boxes)
-    return Task(split, named(by_name or split.protocol), setting, tuple(sizes))
+    return Task(split, named(by_name or split.protocol), setting, tuple(sizes), strangers)
 
 
-def read_saved(file: Path, task: Task | None = None, multi_query: bool = False) -> tuple[Task, Descriptors]:
-    """Read descriptors, and pick those of the task's crops; returns the task and them.
+def _series(count: int) -> list[int]:
+    """Return how many of so many distractors the gallery is scored with in turn."""
+    return sorted({size for size in distractor_crops.SERIES if 0 < size < count} | {count})
 
-    Without a task the file itself must say which rows are query and gallery. Raises EvaluationError, MissingExtraError.
+
+def read_saved(
+    file: Path, task: Task | None = None, multi_query: bool = False, *, whole: bool = False
+) -> tuple[Task, Descriptors]:
+    """Read descriptors from a file or a folder of shards, and pick those of the task's crops; returns both.
+
+    Without a task the file itself must say which rows are query and gallery. Of shards, gallery rows that show nobody
+    who is searched for are left there, as strangers of the task, where its rules allow that and not `whole`. Raises
+    EvaluationError, ShardsError, MissingExtraError.
     """
+    if is_shards(file) and task is not None:
+        shards = Shards.open(file)
+        task.require_model(shards.manifest.version, shards.manifest.flip)
+        whole = whole or not task.by_counting
+        sizes = task.sizes[: 1 if task.strangers else None]
+        descriptors, strangers = pick(shards, task.split, multi_query, sizes=sizes, whole=whole)
+        return replace(task, strangers=(*task.strangers, *([strangers] if strangers else []))), descriptors
+    if is_shards(file):
+        raise EvaluationError(
+            f"{file}: shards do not say which rows are query and gallery: name the data set with --dataset and --data"
+        )
     features = load_features(file, multi_query=multi_query)
     if task is None:
         if isinstance(features, Embeddings):

@@ -36,6 +36,8 @@ def evaluate(
     csv: Path | None = None,
     device: str = "cpu",
     engine: Engine = "auto",
+    workers: int | None = None,
+    ray: str | None = None,
 ) -> None:
     """Score a model, or saved descriptors, by a data set's protocol: CMC, mAP, mINP.
 
@@ -50,9 +52,11 @@ def evaluate(
             single-shot, all-shots, mars
         boxes: of cuhk03
         test_set: of cuhk03 (0 to 19) and cuhk01: the persons to test on; "all" for each set in turn
-        embeddings: score this file (.npz, .parquet, .mat, also of other systems); no network runs
+        embeddings: score this file (.npz, .parquet, .mat, also of other systems), or what partalign embed-many wrote;
+            no network runs
         multi_query: describe every query by the mean of all crops of its person and camera (gt_bbox of market1501)
-        distractors: a folder of crops of nobody; the gallery is scored without them and with 100, 200, 500 thousand
+        distractors: a folder of crops of nobody, or what partalign embed-many made of one; the gallery is scored
+            without them and with 100, 200, 500 thousand
         rerank: re-rank by k-reciprocal neighbours
         expand: replace every query by the mean of itself and so many best matches (AQE); 0 is off
         ap: which definition of average precision the printed mAP has
@@ -66,10 +70,13 @@ def evaluate(
         csv: also write the figures, in per cent, with the paper's of the same setting below, to this file
         device: cpu, cuda, cuda:1 ...
         engine: what runs the model: auto is the fastest that is installed, right, and worth its start
+        workers: how many count in what partalign embed-many wrote; by default one, on Ray one for each core
+        ray: have them counted by Ray: local (on this machine), auto (the cluster this machine is in), or its address
     """
     from partalign.embedding import Embedder, embed_split
     from partalign.engines import load_engine
     from partalign.scoring import read_saved, read_task
+    from partalign.shards.workers import Workers
     from partalign.weights.info import read_info
 
     if model is not None and embeddings is not None:
@@ -79,8 +86,10 @@ def evaluate(
     task = None
     if data is not None:
         choices = {"protocol": protocol, "boxes": boxes, "test_set": test_set, "distractors": distractors}
-        task = read_task(dataset, data, **choices)  # type: ignore[arg-type]
+        task = read_task(dataset, data, **choices).with_rules(same_camera, tracklets)  # type: ignore[arg-type]
     if task is not None and embeddings is None:
+        if task.strangers:
+            task.require_model(read_info(model).version, flip)
         crops = len(task.split.query) + len(task.split.gallery)
         found = load_engine(model, engine, device=device, crops=crops)
         embedder = Embedder(found, flip=flip, on_error=corrupt)
@@ -89,9 +98,11 @@ def evaluate(
             return
         descriptors = embed_split(embedder, task.split, multi_query)
     else:
-        task, descriptors = read_saved(embeddings, task, multi_query)  # type: ignore[arg-type]
-    task = task.with_rules(same_camera, tracklets)
-    report = task.score(descriptors, ap, rerank=rerank, expand=expand, verification=verification)
+        whole = rerank or expand > 0 or verification
+        task, descriptors = read_saved(embeddings, task, multi_query, whole=whole)  # type: ignore[arg-type]
+        task = task.with_rules(same_camera, tracklets)
+    how = {"rerank": rerank, "expand": expand, "verification": verification}
+    report = task.score(descriptors, ap, **how, workers=Workers(workers, ray))
     print(report.text())
     report.write(json_, csv)
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from partalign.crops import DISTRACTOR, Crop
 from partalign.datasets.listing import find_pictures
 from partalign.errors import DatasetError
@@ -57,11 +59,16 @@ def sample(crops: Sequence[T], sizes: Sequence[int] = SERIES, seed: int = 0) -> 
             f"expected sizes from 0 to the {len(crops):,} distractors there are, found {wanted}; "
             "ask for fewer, or give the folder with all of them"
         )
+    order = draw_order(len(crops), seed).tolist()
+    return tuple(tuple(crops[row] for row in sorted(order[:size])) for size in sizes)
+
+
+def draw_order(count: int, seed: int = 0) -> np.ndarray:
+    """Return the numbers of so many distractors in the order in which `sample` draws them, (count,) int."""
     # Of the whole library only random() is promised to give the same numbers for ever.
     draw = random.Random(seed)
-    luck = [draw.random() for _ in crops]
-    order = sorted(range(len(crops)), key=luck.__getitem__)
-    return tuple(tuple(crops[row] for row in sorted(order[:size])) for size in sizes)
+    luck = np.fromiter((draw.random() for _ in range(count)), np.float64, count)
+    return np.argsort(luck, kind="stable")
 
 
 def growing(crops: Sequence[T], sizes: Sequence[int] = SERIES, seed: int = 0) -> tuple[T, ...]:

@@ -233,7 +233,12 @@ def _check(query: Embeddings, gallery: Embeddings) -> None:
     for side, embeddings in (("query", query), ("gallery", gallery)):
         if not len(embeddings):
             raise EvaluationError(f"expected {side} descriptors, found none: is the {side} folder empty?")
-    lengths = np.sqrt(np.einsum("nd,nd->n", gallery.vectors, gallery.vectors))
+    require_unit_length(gallery.vectors)
+
+
+def require_unit_length(vectors: np.ndarray) -> None:
+    """Raise EvaluationError where one of the gallery descriptors (N, D) is not of unit length."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     if abs(lengths - 1).max() > 5e-3:  # wide enough for vectors that were kept in half precision
         raise EvaluationError(
             f"expected gallery descriptors of unit length, found lengths from {lengths.min():.4g} to "

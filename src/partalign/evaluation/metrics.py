@@ -100,14 +100,50 @@ def _ranks_in_row(row: np.ndarray, matches: np.ndarray, ties: Ties) -> np.ndarra
     if own[0] == -np.inf:
         raise EvaluationError("a gallery row is given as a match and as ignored or junk: give it as one of them")
     row[matches] = -np.inf
+    return _above(row, own, ties)[::-1] + np.arange(1, len(own) + 1)
+
+
+def _above(row: np.ndarray, own: np.ndarray, ties: Ties) -> np.ndarray:
+    """Return how many entries of `row` stand before each of the ascending similarities `own`."""
     beats, side = (np.greater_equal, "left") if ties == "pessimistic" else (np.greater, "right")
     rivals = row[np.flatnonzero(beats(row, own[0]))]
     if len(rivals) > _SORTED_PER_MATCH * len(own):
-        above = np.array([np.count_nonzero(beats(rivals, score)) for score in own])
-    else:
-        rivals.sort()
-        above = len(rivals) - rivals.searchsorted(own, side)
-    return above[::-1] + np.arange(1, len(own) + 1)
+        return np.array([np.count_nonzero(beats(rivals, score)) for score in own])
+    rivals.sort()
+    return len(rivals) - rivals.searchsorted(own, side)
+
+
+def similarities_of_matches(query: ArrayLike, gallery: ArrayLike, matches: Sequence[ArrayLike]) -> list[np.ndarray]:
+    """Return the similarities of each query's matches, best first, as `ranks_of_matches` orders their ranks.
+
+    query: (Q, D), gallery: (N, D) float32; matches: for each query the gallery rows. Raises as `score_blocks`.
+    """
+    return [
+        np.sort(row[np.asarray(matches[i], dtype=np.intp)])[::-1].copy()
+        for first, block in score_blocks(query, gallery)
+        for i, row in enumerate(block, start=first)
+    ]
+
+
+def count_rivals(
+    query: ArrayLike, others: ArrayLike, own: Sequence[np.ndarray], ties: Ties = "pessimistic"
+) -> np.ndarray:
+    """Count the rows of `others`, none of them a match, that rank before each match.
+
+    query: (Q, D), others: (N, D) float32. own: `similarities_of_matches`. The ranks in a part of a gallery, and the
+    counts of all other parts, add up to the ranks in the whole; of ties, what is said above holds for the parts too.
+    Returns (matches of all queries,) int64, in the order of `own`. Raises as `score_blocks`.
+
+    >>> own = similarities_of_matches([[1.0, 0.0]], [[0.8, 0.6], [0.0, 1.0]], [[0, 1]])
+    >>> count_rivals([[1.0, 0.0]], [[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]], own).tolist()
+    [2, 3]
+    """
+    counts = [np.empty(0, np.int64)]
+    for first, block in score_blocks(query, others):
+        for row, best in zip(block, own[first : first + len(block)], strict=True):
+            if len(best):
+                counts.append(_above(row, best[::-1], ties)[::-1])
+    return np.concatenate(counts).astype(np.int64, copy=False)
 
 
 def score_blocks(

@@ -55,15 +55,6 @@ class Manifest:
                     "ask for the same as before, or choose another --out"
                 )
 
-    def require_same_model(self, other: Manifest, folder: Path) -> None:
-        """Raise ShardsError where descriptors of the two jobs cannot be compared."""
-        for name in ("model", "version", "dimension", "flip"):
-            if getattr(self, name) != getattr(other, name):
-                raise ShardsError(
-                    f"{folder}: descriptors of another {_CALLED.get(name, name)} ({getattr(self, name)}, the others "
-                    f"{getattr(other, name)}) cannot be compared: embed both alike"
-                )
-
 
 _CALLED = {
     "crops": "list of crops: the number of them",

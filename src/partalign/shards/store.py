@@ -49,7 +49,7 @@ class Shards:
     @classmethod
     def open(cls, folder: Path) -> Shards:
         """Open a folder. Raises ShardsError where it holds no shards."""
-        return cls(Path(folder), read_manifest(Path(folder) / MANIFEST))
+        return cls(Path(folder).absolute(), read_manifest(Path(folder) / MANIFEST))
 
     @classmethod
     def begin(cls, folder: Path, manifest: Manifest) -> Shards:
@@ -72,6 +72,18 @@ class Shards:
         folder = self.folder / "shards"
         done = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         return [number for number in range(self.manifest.shards) if self.path(number).name not in done]
+
+    def require_model(self, version: str, flip: bool) -> None:
+        """Raise ShardsError where these descriptors cannot be compared with those of a model of this version."""
+        job = self.manifest
+        if (job.version, job.flip) != (version, flip):
+            found, other = (
+                f"version {v}{' with mirrored crops' * f}" for v, f in ((job.version, job.flip), (version, flip))
+            )
+            raise ShardsError(
+                f"{self.folder}: descriptors of {job.model}, {found}, cannot be compared with those of {other}: "
+                "embed both with one model and the same --flip"
+            )
 
     def require_complete(self) -> None:
         """Raise ShardsError where shards are missing."""
@@ -124,6 +136,15 @@ class Shards:
             return Embeddings(vectors, tuple(Crop(Path(name), *rest) for name, *rest in rows))
         except Exception as error:
             raise self._damaged(path, error) from None
+
+    def paths(self, number: int) -> list[str]:
+        """Return the paths of a shard's rows. Raises ShardsError."""
+        self.about(number)
+        _, parquet = import_pyarrow(self.path(number))
+        try:
+            return parquet.read_table(self.path(number), columns=["path"])["path"].to_pylist()
+        except Exception as error:
+            raise self._damaged(self.path(number), error) from None
 
     def places(self, number: int) -> np.ndarray:
         """Return where in the list of all crops a shard's rows stand, (N,) int."""
