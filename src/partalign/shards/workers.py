@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -138,8 +139,10 @@ def _on_ray(make: Callable[[], Work], tasks: Sequence[Any], workers: Workers) ->
             [{"task": pickle.dumps(task)} for task in tasks], override_num_blocks=min(len(tasks), _MOST_BLOCKS)
         )
         pool = data.ActorPoolStrategy(size=min(count, len(tasks)), max_tasks_in_flight_per_actor=2)
-        retries = {"max_restarts": -1, "max_task_retries": _TRIES}
-        results = rows.map(_Actor, fn_constructor_args=(make,), compute=pool, **resources, **retries)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray 2.64 will no longer take the tries, and pyproject.toml stays below it
+            retries = {"max_restarts": -1, "max_task_retries": _TRIES}
+            results = rows.map(_Actor, fn_constructor_args=(make,), compute=pool, **resources, **retries)
         try:
             for row in results.iter_rows():
                 result = pickle.loads(row["result"])  # noqa: S301 - made by our own workers; Ray itself pickles
@@ -188,6 +191,7 @@ def _cluster(workers: Workers) -> Iterator[tuple[int, dict[str, float]]]:
 
 def _ray_data() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it tells its makers of every cluster
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # warnings of its own internals, on standard error
     try:
         import ray.data
     except ImportError:
