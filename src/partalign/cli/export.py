@@ -38,19 +38,17 @@ def export(
         print(f"{export_openvino(target)}: checked, with the .bin beside it")
 
 
-def engines(model: Path) -> None:
-    """Check and time the engines for an exported model on this machine; `--engine auto` takes the first.
+def engines(model: Path | None = None) -> None:
+    """Check and time the engines that run a model, on this machine, fastest first.
 
     Example: partalign engines rcpm.onnx
 
     Args:
-        model: an exported model (.onnx)
+        model: a model file (.safetensors, or exported: .onnx), or the name of a shipped one; by default the shipped
+            model
     """
-    from typing import get_args
+    from partalign.engines import try_engines
 
-    from partalign.engines import ExportedName, try_engines
-    from partalign.weights.onnx import read_onnx
-
-    for trial in try_engines(read_onnx(model), get_args(ExportedName)):
+    for trial in try_engines(model):
         figures = trial.problem or f"cosine to the network {trial.cosine:.7f}, {trial.rate:.0f} crops per second"
         print(f"{trial.name:15}{figures}")

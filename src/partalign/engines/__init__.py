@@ -7,6 +7,7 @@ give them again on the machine at hand before it describes anything else.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -17,7 +18,7 @@ from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, Engine, EngineName, 
 from partalign.engines.exported import ExportedEngine, ExportedName, is_installed
 from partalign.errors import MissingExtraError, WeightsError
 from partalign.progress import say
-from partalign.weights.onnx import OnnxModel, probe_pixels, read_onnx
+from partalign.weights.onnx import probe_pixels, read_onnx
 from partalign.weights.shipped import find_model
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ __all__ = [
 
 TorchName = Literal["torch", "torch-bf16", "compiled"]
 
+ENGINES_OF: dict[bool, tuple[EngineName, ...]] = {
+    True: get_args(ExportedName),
+    False: ("torch", "torch-bf16", "openvino", "openvino-bf16", "compiled"),
+}
+"""The engines that run an exported model (True), and those that run a network's own file."""
+
 FASTEST_OF: tuple[ExportedName, ...] = ("openvino", "onnx")
 """The engines that "auto" chooses from for an exported model: those of full precision."""
 
@@ -51,7 +58,7 @@ class Trial:
     """How an engine did: its least cosine to the float32 network and crops per second, or the problem."""
 
     name: str
-    engine: ExportedEngine | None = None
+    engine: Engine | None = None
     cosine: float = 0.0
     rate: float = 0.0
     problem: str = ""
@@ -73,29 +80,34 @@ def load_engine(
             f"{path}: expected an exported model (.onnx) for the engine onnx, found another kind: make one with "
             f"`partalign export {path.name} {path.stem}.onnx`"
         )
-    if engine in ("openvino", "openvino-bf16") and device != "cpu":
+    if engine == "auto":
+        return _load_for(path, device, crops)
+    if engine in get_args(TorchName):
+        return _load_network(path, engine, device)  # type: ignore[arg-type]
+    if device != "cpu":
         raise WeightsError(f"expected device cpu for the engine {engine}, found {device}: take another --engine")
-    if engine in ("openvino", "openvino-bf16") or (engine == "auto" and device == "cpu" and _conversion_pays(crops)):
-        return _convert(path, "openvino" if engine == "auto" else engine)
-    return _load_network(path, "torch" if engine == "auto" else engine, device)
+    return _convert(path, engine)  # type: ignore[arg-type]
 
 
-def try_engines(model: OnnxModel, names: tuple[ExportedName, ...] = FASTEST_OF) -> list[Trial]:
-    """Start, check and time engines in turn on this machine, fastest first; those with a problem come last."""
-    pixels = np.concatenate([probe_pixels(model.input_size)] * (CPU_CHUNK // 2))
-    trials = []
-    for name in names:
+def try_engines(model: str | Path | None = None, names: Sequence[EngineName] = ()) -> list[Trial]:
+    """Start, check and time engines in turn on this machine, fastest first; those with a problem come last.
+
+    names: by default all that run this kind of model.
+    """
+    path, trials = find_model(model), []
+    for name in names or ENGINES_OF[path.suffix == ".onnx"]:
         try:
-            engine = ExportedEngine(model, name)
+            engine = load_engine(path, name)
             cosine = engine.check()
         except (WeightsError, MissingExtraError) as error:
             trials.append(Trial(name, problem=str(error)))
             continue
+        pixels = np.concatenate([probe_pixels(engine.input_size)] * (CPU_CHUNK // 2))
         trials.append(Trial(name, engine, cosine, CPU_CHUNK / _seconds(engine, pixels)))
     return sorted(trials, key=lambda trial: -trial.rate)
 
 
-def _load_exported(path: Path, engine: EngineName, device: str) -> ExportedEngine:
+def _load_exported(path: Path, engine: EngineName, device: str) -> Engine:
     if engine in get_args(TorchName):
         raise WeightsError(
             f"{path}: expected a .safetensors file for {engine}, found an exported model: give that file"
@@ -104,10 +116,9 @@ def _load_exported(path: Path, engine: EngineName, device: str) -> ExportedEngin
         raise WeightsError(
             f"expected device cpu for an exported model, found {device}: give the .safetensors file of the model"
         )
-    model = read_onnx(path)
     if engine == "auto":
-        return _fastest(model)
-    chosen = ExportedEngine(model, engine)  # type: ignore[arg-type]
+        return _fastest(path)
+    chosen = ExportedEngine(read_onnx(path), engine)  # type: ignore[arg-type]
     chosen.check()
     return chosen
 
@@ -117,9 +128,9 @@ def _load_network(path: Path, name: TorchName, device: str) -> NetworkEngine:
     from partalign.engines.eager import NetworkEngine
     from partalign.weights.checkpoint import load_model
 
-    engine = NetworkEngine(load_model(path), device, name)
+    engine = NetworkEngine(load_model(path), device, name, source=path)
     if name != "torch":
-        engine.check(path)
+        engine.check()
     return engine
 
 
@@ -132,12 +143,18 @@ def _convert(path: Path, name: ExportedName) -> ExportedEngine:
     return engine
 
 
-def _conversion_pays(crops: int) -> bool:
-    return crops >= CONVERSION_PAYS and is_installed("openvino")
+def _load_for(path: Path, device: str, crops: int) -> Engine:
+    """Load a network's file for so many crops."""
+    if device == "cpu" and crops >= CONVERSION_PAYS and is_installed("openvino"):
+        try:
+            return _convert(path, "openvino")
+        except WeightsError as error:
+            say(f"torch runs the network: {error}")
+    return _load_network(path, "torch", device)
 
 
-def _fastest(model: OnnxModel) -> ExportedEngine:
-    trials = try_engines(model, tuple(name for name in FASTEST_OF if is_installed(name)) or ("onnx",))
+def _fastest(path: Path) -> Engine:
+    trials = try_engines(path, [name for name in FASTEST_OF if is_installed(name)] or ["onnx"])
     right = [trial.engine for trial in trials if trial.engine is not None]
     if not right:
         kind = WeightsError if is_installed("onnx") or is_installed("openvino") else MissingExtraError

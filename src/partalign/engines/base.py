@@ -29,6 +29,10 @@ class Engine(Protocol):
         """(B, H, W, 3) uint8 RGB -> (B, D) float32 descriptors of unit length. Raises ShapeError."""
         ...
 
+    def check(self) -> float:
+        """Return the least cosine to the float32 network's descriptors of `probe_pixels`. Raises WeightsError."""
+        ...
+
 
 def require_pixels(pixels: np.ndarray, size: tuple[int, int]) -> None:
     """Raise ShapeError where an array is not pictures (B, H, W, 3), uint8, of a size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,7 @@ class NetworkEngine:
 
     name: "torch" computes as the network's weights are; "torch-bf16" in half precision where that is sound (autocast);
     "compiled" by torch.compile, on a GPU with its launches recorded as CUDA graphs. Where memory runs out, fewer crops
-    pass at once from then on.
+    pass at once from then on. source: the network's file, for messages.
     """
 
     def __init__(
@@ -33,8 +34,9 @@ class NetworkEngine:
         network: PartAlignedNetwork,
         device: str | torch.device = "cpu",
         name: Literal["torch", "torch-bf16", "compiled"] = "torch",
+        source: Path | str = "the network",
     ):
-        self.name, self.device = name, torch.device(device)
+        self.name, self.device, self.source = name, torch.device(device), source
         self.network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.input_size, self.channels = network.input_size, network.channels
         self.chunk = CPU_CHUNK if self.device.type == "cpu" else GPU_CHUNK
@@ -56,18 +58,22 @@ class NetworkEngine:
             start += len(found[-1])
         return np.concatenate(found)
 
-    def check(self, path: Path) -> float:
-        """Return the least cosine to the network run plainly. Raises WeightsError, naming the model, if too small."""
+    def check(self) -> float:
+        """Return the least cosine to the network run plainly. Raises WeightsError where it is too small."""
         probe = probe_pixels(self.input_size)
         try:
-            found = self(probe)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the compiler remarks on what it leaves to Python
+                found = self(probe)
         except Exception as error:  # a compiler's are of many kinds
             reason = in_one_line(error, 200)
-            raise WeightsError(f"{path}: {self.name} cannot run it ({reason}): take another --engine") from None
+            raise WeightsError(f"{self.source}: {self.name} cannot run it ({reason}): take another --engine") from None
+        if self.name == "torch":
+            return 1.0
         cosine = least_cosine(found, NetworkEngine(self.network, self.device)(probe))
         if not cosine > LEAST_COSINE[self.name]:
             raise WeightsError(
-                f"{path}: expected {self.name} to agree with the network, found a cosine of {cosine:.5f} (least "
+                f"{self.source}: expected {self.name} to agree with the network, found a cosine of {cosine:.5f} (least "
                 f"{LEAST_COSINE[self.name]}): take another --engine"
             )
         return cosine

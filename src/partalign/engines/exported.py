@@ -21,6 +21,9 @@ from partalign.weights.onnx import OnnxModel, probe_pixels
 ExportedName = Literal["onnx", "openvino", "openvino-bf16"]
 Run = Callable[[np.ndarray], np.ndarray]
 
+INT8_COSINE = 0.999
+"""In place of LEAST_COSINE for int8, in whichever engine: they round at different places."""
+
 
 @dataclass(frozen=True, eq=False)
 class ConvertedModel:
@@ -32,6 +35,7 @@ class ConvertedModel:
     channels: int
     probe: np.ndarray
     takes_pixels: bool = False
+    is_int8: bool = False
 
 
 class ExportedEngine:
@@ -61,8 +65,13 @@ class ExportedEngine:
             found.append(self._run(np.ascontiguousarray(part) if self.model.takes_pixels else network_values(part)))
         return np.concatenate(found)
 
+    @property
+    def least_cosine(self) -> float:
+        """How close its descriptors must be to the probe."""
+        return INT8_COSINE if self.model.is_int8 else LEAST_COSINE[self.name]
+
     def check(self) -> float:
-        """Return the least cosine to the float32 network's descriptors. Raises WeightsError where it is too small."""
+        """Return the least cosine to the model's probe. Raises WeightsError where it is too small."""
         expected = self.model.probe
         try:
             found = self(probe_pixels(self.input_size))
@@ -71,10 +80,10 @@ class ExportedEngine:
         if found.shape != expected.shape:
             raise WeightsError(f"{self.model.path}: {self.name} gives {found.shape}, expected {expected.shape}")
         cosine = least_cosine(found, expected)
-        if not cosine > LEAST_COSINE[self.name]:
+        if not cosine > self.least_cosine:
             raise WeightsError(
                 f"{self.model.path}: expected {self.name} to agree with the network it was exported from, found a "
-                f"cosine of {cosine:.5f} (least {LEAST_COSINE[self.name]}): take another --engine, or export it again"
+                f"cosine of {cosine:.5f} (least {self.least_cosine}): take another --engine, or export it again"
             )
         return cosine
 
