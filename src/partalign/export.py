@@ -36,6 +36,7 @@ from partalign.weights.onnx import (
     FORMAT,
     PICTURES,
     PIXELS,
+    OnnxModel,
     import_onnx,
     messages,
     parse_onnx,
@@ -66,6 +67,20 @@ def export_onnx(
     network's size; else what `images.network_values` makes of them, (B, 3, H, W) float32. check: crops to compare on
     besides random pictures and generated people. Raises WeightsError, SaveError, PictureError, MissingExtraError.
     """
+    exported, cosine = exported_model(model, target, preprocessing=preprocessing, opset=opset, check=check)
+    save_onnx(exported)
+    return cosine
+
+
+def exported_model(
+    model: str | Path | None,
+    target: Path,
+    *,
+    preprocessing: bool = False,
+    opset: int = OPSET,
+    check: Sequence[Crop] = (),
+) -> tuple[OnnxModel, float]:
+    """Export and check a model in memory; as `export_onnx`, with which least cosine."""
     target = Path(target)
     if target.suffix != ".onnx" or opset not in OPSETS:
         expected = f"an opset from {OPSETS[0]} to {OPSETS[-1]}" if target.suffix == ".onnx" else "a name in .onnx"
@@ -74,15 +89,19 @@ def export_onnx(
     network = load_model(model)
     pixels = _pictures(network.input_size, check)
     program = _converted(_FromPixels(network).eval() if preprocessing else network, network, preprocessing, opset)
-    _describe(program, _description(model, network, preprocessing))
+    describe(program, _description(model, network, preprocessing))
     exported = parse_onnx(target, program.SerializeToString())
     engine = ExportedEngine(exported, "onnx")
     engine.check()
     cosine = agreement(engine, network, pixels)
-    _require_agreement(target, cosine)
-    with atomic_file(target) as file:
-        file.write(exported.content)
-    return cosine
+    _require_agreement(target, cosine, LEAST_COSINE["onnx"])
+    return exported, cosine
+
+
+def save_onnx(model: OnnxModel) -> None:
+    """Write an exported model to its path. Raises SaveError."""
+    with atomic_file(model.path) as file:
+        file.write(model.content)
 
 
 def export_openvino(model: Path) -> Path:
@@ -102,7 +121,7 @@ def export_openvino(model: Path) -> Path:
             graph = core.read_model(exported.content)
             graph.set_rt_info(json.dumps(exported.description), ["partalign"])
             openvino.save_model(graph, written, compress_to_fp16=False)
-            _require_agreement(target, _agreement_of_files(engine, core, written))
+            _require_agreement(target, _agreement_of_files(engine, core, written), engine.least_cosine)
             for suffix in (".bin", ".xml"):  # the .xml last: it is what programs are given
                 written.with_suffix(suffix).replace(target.with_suffix(suffix))
     except OSError as error:
@@ -152,7 +171,7 @@ def _converted(module: nn.Module, network: PartAlignedNetwork, preprocessing: bo
         raise WeightsError(f"the network cannot be exported: {in_one_line(error, 200)}") from error
 
 
-def _describe(program: Any, description: Mapping[str, Any]) -> None:
+def describe(program: Any, description: Mapping[str, Any]) -> None:
     """Put the description in, and take out what the exporter noted of our source code and the paths of this machine."""
     for message in messages(program):
         for field in ("metadata_props", "doc_string"):
@@ -193,11 +212,11 @@ def _agreement_of_files(engine: ExportedEngine, core: Any, written: Path) -> flo
     return least_cosine(found, engine.model.probe)
 
 
-def _require_agreement(target: Path, cosine: float) -> None:
-    if not cosine > LEAST_COSINE["onnx"]:
+def _require_agreement(target: Path, cosine: float, least: float) -> None:
+    if not cosine > least:
         raise WeightsError(
             f"{target}: expected the exported model to agree with the network, found a cosine of {cosine:.5f} (least "
-            f"{LEAST_COSINE['onnx']}): not written; try another --opset"
+            f"{least}): not written; try another --opset"
         )
 
 

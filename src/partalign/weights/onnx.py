@@ -2,8 +2,9 @@
 
 The metadata entry `partalign` of the file is JSON: {"format": 1, "kind": "exported", "input": "pictures" | "pixels",
 "source": {"name", "version"}, "probe": ..., and what the model's own file says: "network", "results", "calibration",
-"trained"}. Only what arithmetic needs is accepted: an ONNX file can also name other files to read, bring control flow
-and ask for operators of other makers, and such a file is refused before any engine sees it.
+"trained"}; an int8 model has "int8", too: how it agreed with float32 when it was made. Only what arithmetic needs is
+accepted: an ONNX file can also name other files to read, bring control flow and ask for operators of other makers, and
+such a file is refused before any engine sees it.
 """
 
 from __future__ import annotations
@@ -43,8 +44,16 @@ class OnnxModel:
         return self.description["input"] == PIXELS
 
     @property
+    def is_int8(self) -> bool:
+        """Whether its convolutions compute in 8 bits."""
+        return "int8" in self.description
+
+    @property
     def probe(self) -> np.ndarray:
-        """(2, D): what the float32 network made of `probe_pixels` when it was exported. Raises WeightsError."""
+        """(2, D): what the float32 network, or the int8 model, made of `probe_pixels` when it was exported.
+
+        Raises WeightsError.
+        """
         try:
             values = np.frombuffer(base64.b64decode(self.description["probe"], validate=True), np.float16)
             return values.reshape(_PROBES, self.channels).astype(np.float32)
