@@ -16,6 +16,7 @@ from partalign.datasets import load_dataset
 from partalign.embedding import Embedder, evaluate
 from partalign.errors import TrainingError, WeightsError
 from partalign.model.input import network_input
+from partalign.training.chunks import describe
 from partalign.training.settings import TrainSettings, make_settings
 from partalign.training.trainer import Trainer, train
 from partalign.weights.checkpoint import load_model, read_checkpoint
@@ -79,9 +80,9 @@ def test_chunks_give_the_gradients_of_the_whole_batch(split):
         trainer.network.eval()
         pictures = network_input(trainer.pictures.batch(trainer.sampler.batch(0)))
         labels = trainer.labels[torch.from_numpy(trainer.sampler.batch(0))]
-        descriptors = trainer._describe(pictures)
+        descriptors, backward = describe(trainer.network, trainer._chunks(pictures))
         _, gradient = trainer._losses(descriptors.detach(), labels, 0)
-        trainer._backward(pictures, descriptors, gradient)
+        backward(gradient)
         gradients.append([p.grad for p in trainer.network.parameters()])
     assert any(g.abs().max() > 1e-4 for g in gradients[0])
     for whole, chunked in zip(*gradients, strict=True):
@@ -91,8 +92,10 @@ def test_chunks_give_the_gradients_of_the_whole_batch(split):
 def test_chunks_move_running_statistics_once(split):
     trainer = Trainer(settings_with(batch__chunk=4), split.train)
     trainer.step(0)
-    counts = {int(b) for name, b in trainer.network.named_buffers() if name.endswith("num_batches_tracked")}
-    assert counts == {4}, "16 crops in chunks of 4: four passes, not eight"
+    counts = {n: int(b) for n, b in trainer.network.named_buffers() if n.endswith("num_batches_tracked")}
+    last = {f"{stream}.norm.num_batches_tracked" for stream in ("appearance", "parts")}
+    assert {counts.pop(name) for name in last} == {1}, "the last normalisation sees the whole batch"
+    assert set(counts.values()) == {4}, "16 crops in chunks of 4: four passes, not eight"
     whole = Trainer(settings_with(), split.train)
     whole.step(0)
     means = [

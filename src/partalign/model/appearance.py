@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from partalign.model.layers import local_response_norm, max_pool
+
 Lrn = Literal["caffe", "released"]
 Until = Literal["4e", "5b"]
 
@@ -54,10 +56,7 @@ class LocalResponseNorm(nn.Module):
         """(B, C, H, W) -> the same shape, divided by what the neighbouring channels say."""
         # Squares of Caffe's activations reach 1e6: half precision has no room for them.
         with torch.autocast(x.device.type, enabled=False):
-            wide = x.float()
-            t = F.conv2d(wide * wide, self.band.float(), self.one.float())
-            root = t.sqrt()
-            return (wide / (root * root.sqrt())).to(x.dtype)
+            return local_response_norm(x.float(), self.band.float(), self.one.float()).to(x.dtype)
 
 
 class Inception(nn.Module):
@@ -72,7 +71,7 @@ class Inception(nn.Module):
         self.five_reduce = nn.Conv2d(inputs, five_reduce, 1)
         self.five = nn.Conv2d(five_reduce, five, 5, padding=2 * dilation, dilation=dilation)
         # The released code widens the pooling window instead of dilating it.
-        self.pool = nn.MaxPool2d(2 * dilation + 1, stride=1, padding=dilation)
+        self.window = 2 * dilation + 1
         self.pool_proj = nn.Conv2d(inputs, pool, 1)
         self.channels = one + three + five + pool
 
@@ -80,7 +79,8 @@ class Inception(nn.Module):
         """(B, inputs, H, W) -> (B, channels, H, W)."""
         three = self.three(F.relu(self.three_reduce(x)))
         five = self.five(F.relu(self.five_reduce(x)))
-        return F.relu(torch.cat((self.one(x), three, five, self.pool_proj(self.pool(x))), dim=1))
+        pooled = max_pool(x, self.window, 1, self.window // 2)
+        return F.relu(torch.cat((self.one(x), three, five, self.pool_proj(pooled)), dim=1))
 
 
 class GoogLeNet(nn.Module):
@@ -105,7 +105,6 @@ class GoogLeNet(nn.Module):
         self.conv2_reduce = nn.Conv2d(64, 64, 1)
         self.conv2 = nn.Conv2d(64, 192, 3, padding=1)
         self.lrn2 = LocalResponseNorm(192, lrn)
-        self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         width = 192
         self.modules_in_order: list[str] = []
         for name, widths in INCEPTIONS.items():
@@ -120,16 +119,21 @@ class GoogLeNet(nn.Module):
         self.channels = width if channels is None else channels
         self.feature, self.norm = _added_layer(width, channels, affine)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) BGR minus mean -> (B, C, H/stride, W/stride)."""
-        x = self.lrn1(self.pool(F.relu(self.conv1(x))))
+    def forward(self, x: Tensor, finish: bool = True) -> Tensor:
+        """(B, 3, H, W) BGR minus mean -> (B, C, H/stride, W/stride); finish: with the last batch normalisation."""
+        x = self.lrn1(max_pool(self.conv1(x), 3, 2, ceil_mode=True, relu=True))
         x = F.relu(self.conv2_reduce(x))
-        x = self.pool(self.lrn2(F.relu(self.conv2(x))))
+        x = max_pool(self.lrn2(F.relu(self.conv2(x))), 3, 2, ceil_mode=True)
         for name in self.modules_in_order:
             if name in self.pooled_before:
-                x = self.pool(x)
+                x = max_pool(x, 3, 2, ceil_mode=True)
             x = self.get_submodule(f"inception_{name}")(x)
-        return self.norm(self.feature(x))
+        x = self.feature(x)
+        return self.finish(x) if finish else x
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Do what `forward` left out."""
+        return self.norm(x)
 
 
 class LightAppearance(nn.Module):
@@ -152,9 +156,14 @@ class LightAppearance(nn.Module):
         self.stride, self.channels = 8 // apart, channels
         self.feature, self.norm = _added_layer(128, channels, affine=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) BGR minus mean -> (B, C, H/stride, W/stride)."""
-        return self.norm(self.feature(self.body(x / 64)))
+    def forward(self, x: Tensor, finish: bool = True) -> Tensor:
+        """(B, 3, H, W) BGR minus mean -> (B, C, H/stride, W/stride); finish: with the last batch normalisation."""
+        x = self.feature(self.body(x / 64))
+        return self.finish(x) if finish else x
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Do what `forward` left out."""
+        return self.norm(x)
 
 
 class LightResidual(LightAppearance):

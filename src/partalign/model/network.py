@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,13 +66,30 @@ class PartAlignedNetwork(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) float, BGR minus mean -> (B, D) float32 of unit length (eq. 3-4). Raises ShapeError."""
-        appearance, parts = self.maps(pictures)
-        return F.normalize(self.pooling(appearance, parts).float())
+        return self.join(*self.maps(pictures))
 
     def maps(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the appearance maps and the part maps (None for a network without a part stream)."""
         _check_pictures(pictures, self.stride)
         return self.appearance(pictures), None if self.parts is None else self.parts(pictures)
+
+    def features(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """As `maps`, before the last batch normalisation of each stream, which `finish` adds; without None."""
+        _check_pictures(pictures, self.stride)
+        return tuple(stream(pictures, finish=False) for stream in self._streams)
+
+    def finish(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Turn what `features` gave into maps; batch normalisation looks at all crops that are given."""
+        maps = [stream.finish(x) for stream, x in zip(self._streams, features, strict=True)]  # type: ignore[operator]
+        return maps[0], None if self.parts is None else maps[1]
+
+    @property
+    def _streams(self) -> list[nn.Module]:
+        return [self.appearance] if self.parts is None else [self.appearance, self.parts]
+
+    def join(self, appearance: Tensor, parts: Tensor | None) -> Tensor:
+        """Maps of both streams -> (B, D) float32 of unit length."""
+        return F.normalize(self.pooling(appearance, parts).float())
 
 
 def _check_pictures(pictures: Tensor, stride: int) -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from partalign.errors import RecipeError
 from partalign.images import MEAN_BGR
+from partalign.model.layers import max_pool, recomputed
 
 Maps = Literal["all", "joints", "limbs", "internal"]
 Scaling = Literal["openpose", "released"]
@@ -92,20 +93,29 @@ class PartStream(nn.Module):
         """(B, 3, H, W) BGR minus mean -> the maps of every stage, first to last, and the internal maps."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) BGR minus mean -> (B, C, H/stride, W/stride) part maps."""
+    def forward(self, x: Tensor, finish: bool = True) -> Tensor:
+        """(B, 3, H, W) BGR minus mean -> (B, C, H/stride, W/stride); finish: with the last batch normalisation."""
         stages, internal = self.stages(x)
-        return self.part_maps(stages[-1], internal)
+        x = self._chosen(stages[-1], internal)
+        return self.finish(x) if finish else x
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Do what `forward` left out."""
+        x = self.norm(x)
+        return F.relu(x) if self.nonnegative else x
 
     def part_maps(self, pose: PoseMaps, internal: Tensor) -> Tensor:
         """Turn the last stage's pose maps and the internal maps into part maps."""
+        return self.finish(self._chosen(pose, internal))
+
+    def _chosen(self, pose: PoseMaps, internal: Tensor) -> Tensor:
+        """Convolve the pose maps that were chosen."""
         named = {"limbs": pose.limbs, "joints": pose.joints, "internal": internal}
         order = self.widths if self.maps == "all" else (self.maps,)
         x = torch.cat([named[name] for name in order], dim=1)  # type: ignore[misc]
         if self.pool:
-            x = F.max_pool2d(x, 2, ceil_mode=True)
-        x = self.norm(self.feature(x))
-        return F.relu(x) if self.nonnegative else x
+            x = max_pool(x, 2, 2, ceil_mode=True)
+        return self.feature(x)
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x * 0.0039 if self.scaling == "released" else (x + self.mean.to(x.dtype)) / 256 - 0.5
@@ -115,6 +125,7 @@ class OpenPose(PartStream):
     """The OpenPose COCO body network from the image to the end of stage 2; layers carry Caffe's names. Stride 8."""
 
     joint_names = OPENPOSE_JOINTS
+    POOLED_AFTER = ("conv1_2", "conv2_2", "conv3_4")
 
     def __init__(
         self,
@@ -150,14 +161,18 @@ class OpenPose(PartStream):
         self.branches[stage, branch] = names
 
     def stages(self, x: Tensor) -> tuple[list[PoseMaps], Tensor]:  # noqa: D102
-        x = self._scaled(x)
-        for name in self.trunk:
-            x = F.relu(self.get_submodule(name)(x))
-            if name in ("conv1_2", "conv2_2", "conv3_4"):
-                x = F.max_pool2d(x, 2, ceil_mode=True)
-        first = PoseMaps(self._branch(1, "L1", x), self._branch(1, "L2", x))
-        joined = torch.cat((first.limbs, first.joints, x), dim=1)  # type: ignore[arg-type]
-        return [first, PoseMaps(self._branch(2, "L1", joined), self._branch(2, "L2", joined))], x
+        x = recomputed(self._first_two, x)
+        for name in self.trunk[1:]:
+            x = x if name == "conv1_2" else self.get_submodule(name)(x)
+            x = max_pool(x, 2, 2, ceil_mode=True, relu=True) if name in self.POOLED_AFTER else F.relu(x)
+        pose = PoseMaps(self._branch(1, "L1", x), self._branch(1, "L2", x))
+        joined = torch.cat((pose.limbs, pose.joints, x), dim=1)  # type: ignore[arg-type]
+        return [pose, PoseMaps(self._branch(2, "L1", joined), self._branch(2, "L2", joined))], x
+
+    def _first_two(self, x: Tensor) -> Tensor:
+        """The result of the first convolution is the largest of all, and takes a hundredth of the work."""
+        first, second = (self.get_submodule(name) for name in self.trunk[:2])
+        return second(F.relu(first(self._scaled(x))))
 
     def _branch(self, stage: int, branch: str, x: Tensor) -> Tensor:
         return _chain(self, self.branches[stage, branch], x)
@@ -203,9 +218,10 @@ class ReducedPose(PartStream):
 
     def stages(self, x: Tensor) -> tuple[list[PoseMaps], Tensor]:  # noqa: D102
         centre = self._centre(x)
-        x = F.max_pool2d(F.relu(self.conv1_stage1(self._scaled(x))), 3, 2, ceil_mode=True)
-        x = F.relu(self.conv3_stage1(F.relu(self.conv2_stage1(x))))
-        x = F.max_pool2d(x, 3, 2, ceil_mode=True) if self.dilation == 1 else F.max_pool2d(x, 3, 1, padding=1)
+        x = max_pool(self.conv1_stage1(self._scaled(x)), 3, 2, ceil_mode=True, relu=True)
+        x = self.conv3_stage1(F.relu(self.conv2_stage1(x)))
+        stride, padding = (2, 0) if self.dilation == 1 else (1, 1)
+        x = max_pool(x, 3, stride, padding, ceil_mode=self.dilation == 1, relu=True)
         first = torch.cat((F.relu(self.conv4_stage1(x)), centre), dim=1)
         joints = _chain(self, self.stage_names[2], first)
         again = torch.cat((F.relu(self.conv1_stage3(x)), joints, centre), dim=1)

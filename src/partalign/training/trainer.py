@@ -25,6 +25,7 @@ from partalign.images import Pictures
 from partalign.model.input import network_input
 from partalign.model.network import PartAlignedNetwork, build_network
 from partalign.training.augmentation import augment
+from partalign.training.chunks import describe
 from partalign.training.optimizer import (
     make_optimizer,
     optimizer_state,
@@ -133,11 +134,11 @@ class Trainer:
         pictures = network_input(self.pictures.batch(self.rows[rows[own]])).to(self.device)
         pictures = augment(pictures, s.augment, np.random.default_rng([s.seed, 4, iteration]), own, len(rows))
         self.optimizer.zero_grad(set_to_none=True)
-        descriptors = self._describe(pictures)
+        descriptors, backward = describe(self.network, self._chunks(pictures), s.mixed_precision)
         labels = self.labels[torch.from_numpy(rows).to(self.device)]
         step, gradient = self._losses(self.processes.gather(descriptors.detach(), len(rows)), labels, iteration)
         _refuse_collapse(step, iteration)
-        self._backward(pictures, descriptors, gradient[own])
+        backward(gradient[own])
         # The head has seen all descriptors: its gradients are whole already.
         self.processes.sum_gradients(self.network.parameters())
         if s.optimizer.clip is not None:
@@ -174,27 +175,6 @@ class Trainer:
         share, largest = -(-self.settings.batch.size // self.processes.count), self.settings.batch.chunk
         return list(rows.tensor_split(1 if largest is None else -(-share // largest)))
 
-    def _describe(self, pictures: Tensor) -> Tensor:
-        """Descriptors of the whole batch: with a graph if it passes at once, without one if it passes in chunks."""
-        chunks = self._chunks(pictures)
-        if len(chunks) == 1:
-            return self._forward(pictures)
-        # The second pass moves the running statistics; moving them here too would count every chunk twice.
-        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)]
-        momenta = [norm.momentum for norm in norms]
-        counted = [norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None]
-        for norm in norms:
-            norm.momentum = 0.0
-        with torch.no_grad():
-            descriptors = torch.cat([self._forward(chunk) for chunk in chunks])
-        for norm, momentum, count in zip(norms, momenta, counted, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
-        return descriptors
-
-    def _forward(self, pictures: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.mixed_precision):
-            return self.network(pictures)
-
     def _losses(self, descriptors: Tensor, labels: Tensor, iteration: int) -> tuple[Step, Tensor]:
         """The loss of the batch and its gradient with respect to the descriptors; fills the head's gradients."""
         s = self.settings.loss
@@ -209,13 +189,6 @@ class Trainer:
         similarity = 1 - float((fixed - fixed.mean(0)).square().sum(1).mean())
         share = triplet.violating / max(triplet.triplets, 1)
         return Step(float(triplet.loss.detach()), share, similarity, identity), leaf.grad  # type: ignore[return-value]
-
-    def _backward(self, pictures: Tensor, descriptors: Tensor, gradient: Tensor) -> None:
-        if descriptors.grad_fn is not None:
-            descriptors.backward(gradient)
-            return
-        for chunk, part in zip(self._chunks(pictures), self._chunks(gradient), strict=True):
-            self._forward(chunk).backward(part)
 
 
 def prepare_network(settings: TrainSettings) -> PartAlignedNetwork:
