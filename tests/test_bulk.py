@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from partalign.bulk import EmbedWorker, embed_many
+from partalign.cli import app
 from partalign.datasets.folder import find_crops
 from partalign.embedding import Embedder
 from partalign.engines import load_engine
@@ -61,12 +62,17 @@ def once(crops, model, tmp_path_factory):
 
 
 def command(crops, model, out, *options) -> subprocess.Popen:
-    words = [sys.executable, "-m", "partalign", "embed-many", model, crops, "--out", out, "--shard", SIZE, *options]
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*map(str, words)], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return process(
+        [sys.executable, "-m", "partalign", "embed-many", model, crops, "--out", out, "--shard", SIZE, *options]
+    )
 
 
-def wait_for(what, process, patience=120):
+def process(words, **environment) -> subprocess.Popen:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*map(str, words)], **streams, start_new_session=True, env=os.environ | environment)
+
+
+def wait_for(what, process, patience=300):
     """Look again and again until `what()` is true; the process must still be at work."""
     end = time.monotonic() + patience
     while not (found := what()):
@@ -124,22 +130,41 @@ def test_shards_hold_what_embedding_the_folder_gives(crops, model, once):
     np.testing.assert_allclose(once.vectors, expected.vectors, rtol=0, atol=1e-6)
 
 
+ON_RAY = """
+import logging, sys
+import ray
+from partalign.cli import app
+
+ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, logging_level=logging.ERROR)
+ours = sys.argv.index("evaluate")
+app(sys.argv[1:ours], result_action="return_value")
+app(sys.argv[ours:], result_action="return_value")
+"""
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
-def test_a_ray_worker_is_killed_and_every_crop_is_there_once(crops, model, once, tmp_path):
+def test_a_ray_worker_is_killed_and_every_crop_is_there_once_and_ray_scores_them(crops, model, once, tmp_path):
     pytest.importorskip("ray")
-    out = tmp_path / "out"
-    with command(crops, model, out, "--ray", "local", "--workers", 2) as job:
+    out, here = tmp_path / "out", ("--ray", "local", "--workers", "2")
+    # Every crop is a query among the others, and among all once more as distractors: ties wherever one looks.
+    score = ["evaluate", "--embeddings", out, "--dataset", "folder", "--data", crops, "--distractors", out]
+    embed = ["embed-many", model, crops, "--out", out, "--shard", SIZE]
+    words = [sys.executable, "-c", ON_RAY, *embed, *here, *score, *here, "--json", tmp_path / "ray.json"]
+    with process(words, RAY_USAGE_STATS_ENABLED="0") as job:
         wait_for(lambda: len(standing(out)) >= 2, job)
         victim = wait_for(lambda: descendants(job.pid, "ray::MapWorker"), job)[0]
         os.kill(victim, signal.SIGKILL)
         left = CROPS // SIZE - len(standing(out))
-        printed, errors = job.communicate(timeout=200)
+        printed, errors = job.communicate(timeout=300)
     assert left > 0, "the worker was killed too late to matter"
     assert job.returncode == 0, errors
     assert f"{CROPS - 2} descriptors in {CROPS // SIZE} shards" in printed
     assert "2 pictures cannot be read" in printed
     assert same(out, once)
     assert named_corrupt(out, crops) == set(DAMAGED)
+    app([*map(str, score), "--json", str(tmp_path / "here.json")], result_action="return_value")
+    assert (tmp_path / "ray.json").read_text() == (tmp_path / "here.json").read_text()
+    assert f'"distractors": {CROPS - 2}' in (tmp_path / "here.json").read_text()
 
 
 def test_a_killed_job_goes_on_and_ctrl_c_leaves_whole_shards(crops, model, once, tmp_path):
@@ -149,7 +174,7 @@ def test_a_killed_job_goes_on_and_ctrl_c_leaves_whole_shards(crops, model, once,
             before = len(standing(out))
             wait_for(lambda before=before: len(standing(out)) > before + 2, job)
             job.send_signal(how)
-            _, errors = job.communicate(timeout=60)
+            _, errors = job.communicate(timeout=300)
         assert job.returncode == (-signal.SIGKILL, 130)[number], errors
     halfway = standing(out)
     assert 0 < len(halfway) < CROPS // SIZE
@@ -168,13 +193,11 @@ def test_a_killed_process_among_several_is_told_in_a_line_and_the_job_goes_on(cr
     with command(crops, model, out, "--workers", 2) as job:
         wait_for(lambda: len(standing(out)) >= 2, job)
         os.kill(wait_for(lambda: descendants(job.pid, "spawn_main"), job)[0], signal.SIGKILL)
-        _, errors = job.communicate(timeout=60)
+        _, errors = job.communicate(timeout=300)
     assert job.returncode == 1
     assert "partalign: a worker ended by itself" in errors.splitlines()[-1]
     assert 0 < len(standing(out)) < CROPS // SIZE
-    with command(crops, model, out, "--workers", 2) as job:
-        _, errors = job.communicate(timeout=60)
-    assert job.returncode == 0, errors
+    embed_many(crops, out, model, shard_size=SIZE)
     assert same(out, once)
 
 
