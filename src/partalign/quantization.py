@@ -178,6 +178,12 @@ def _correct_biases(graph: Any, convolutions: Sequence[Any], inputs: np.ndarray)
     from onnx import numpy_helper
 
     held = {tensor.name: tensor for tensor in graph.graph.initializer}
+    for node in convolutions:
+        if len(node.input) == 2:  # none so far
+            node.input.append(f"{node.input[1]}_bias")
+            zeros = np.zeros(held[node.input[1]].dims[0], np.float32)
+            graph.graph.initializer.append(numpy_helper.from_array(zeros, node.input[2]))
+            held[node.input[2]] = graph.graph.initializer[-1]
     means = _means(graph, {node.input[0] for node in convolutions}, inputs)
     for node in convolutions:
         weights = numpy_helper.to_array(held[node.input[1]])
@@ -230,12 +236,12 @@ def _report(
     before: Engine, after: Engine, calibrated: Sequence[Crop], others: Sequence[Crop], check: Split | None
 ) -> Int8Report:
     tests = () if check is None else (*check.query, *check.gallery)
-    unseen = tuple(dict.fromkeys((*others, *tests)))
-    own, rest = (
-        [Embedder(engine).embed(crops, "comparing") for engine in (before, after)] for crops in (calibrated, unseen)
-    )
-    scores = None if check is None or not check.query else (_scores(rest[0], check), _scores(rest[1], check))
-    return Int8Report(_agreement(*own), _agreement(*rest), scores)
+    crops = list(dict.fromkeys((*calibrated, *others, *tests)))
+    both = [Embedder(engine).embed(crops, "comparing") for engine in (before, after)]
+    known = np.isin([str(crop.path) for crop in crops], [str(crop.path) for crop in calibrated])
+    own, unseen = (_agreement(*(side.select(np.flatnonzero(rows)) for side in both)) for rows in (known, ~known))
+    scores = None if check is None or not check.query else (_scores(both[0], check), _scores(both[1], check))
+    return Int8Report(own, unseen, scores)
 
 
 def _scores(embeddings: Embeddings, check: Split) -> Scores:

@@ -11,7 +11,7 @@ SETTINGS = NetworkSettings.model_validate(
 
 
 def test_runs_and_agrees():
-    lines = engines.run({"small": SETTINGS}, batches=(1, 2), rounds=1)
+    lines = engines.float32({"small": SETTINGS}, batches=(1, 2), rounds=1)
     names = ("onnx", "openvino", "openvino-bf16")
     assert [line.what for line in lines] == [f"small, {name}, batch {batch}" for name in names for batch in (1, 2)]
     assert all(line.difference < 1e-5 for line in lines[:4])
@@ -26,4 +26,10 @@ def test_an_engine_that_is_wrong_is_not_timed(monkeypatch, exported):
     monkeypatch.setattr(ExportedEngine, "__call__", lambda self, x: call(self, x).flip(1))
     monkeypatch.setattr(ExportedEngine, "check", lambda self: 1.0)
     with pytest.raises(BenchmarkError, match="light, onnx, batch 1"):
-        engines.run({"light": settings}, batches=(1,), rounds=1)
+        engines.float32({"light": settings}, batches=(1,), rounds=1)
+
+
+def test_int8_runs_and_agrees(exported):
+    lines = engines.int8(exported / "light.safetensors", batches=(2,), rounds=1)
+    assert [line.what for line in lines] == [f"trained model, {name} int8, batch 2" for name in ("openvino", "onnx")]
+    assert all(1e-5 < line.difference < 0.1 for line in lines)

@@ -73,12 +73,17 @@ def both_networks(settings: NetworkSettings) -> tuple[PartAlignedNetwork, PartAl
     """Return the network, and one of the same weights with torch's LRN in place of ours."""
     torch.manual_seed(0)
     ours = build_network(settings)
-    plain = copy.deepcopy(ours)
+    return ours, with_torchs_lrn(ours)
+
+
+def with_torchs_lrn(network: PartAlignedNetwork) -> PartAlignedNetwork:
+    """Return a copy of a network with torch's LRN in place of ours."""
+    plain = copy.deepcopy(network)
     for module in list(plain.modules()):
         for name, child in module.named_children():
             if isinstance(child, LocalResponseNorm):
                 setattr(module, name, nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0))
-    return ours, plain
+    return plain
 
 
 def pictures(batch: int, settings: NetworkSettings) -> np.ndarray:

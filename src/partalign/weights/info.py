@@ -25,8 +25,8 @@ class ModelInfo:
 
     results: of the evaluation after training; calibration: of the similarity of its descriptors, or None; trained:
     settings of the training run; version: the first 12 digits of the file's SHA-256, by which descriptors of different
-    models are told apart. An exported model has the name and version of the model it was made from: its descriptors
-    are the same.
+    models are told apart; int8: how an int8 model agrees with float32, empty for others. An exported model has the name
+    and version of the model it was made from: its descriptors are the same, or, of int8, all but the same.
     """
 
     name: str
@@ -36,6 +36,7 @@ class ModelInfo:
     calibration: Calibration | None
     network: Mapping[str, Any]
     trained: Mapping[str, Any]
+    int8: Mapping[str, Any]
 
 
 def read_info(model: str | Path | None = None) -> ModelInfo:
@@ -56,6 +57,7 @@ def read_info(model: str | Path | None = None) -> ModelInfo:
         calibration=None if calibration is None else Calibration.from_dict(calibration),
         network=description.get("network") or {},
         trained=trained,
+        int8=description.get("int8") or {},
     )
 
 
