@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -170,3 +171,20 @@ def test_every_parameter_of_every_command_is_explained():
             a.name for a in command.assemble_argument_collection(parse_docstring=True) if not a.parameter.help
         ]
         assert not unexplained, f"{words}: {unexplained}"
+
+
+def test_ctrl_c_is_answered_in_one_line(tmp_path):
+    """The file of descriptors is a pipe that nobody writes to, so that the command is at work whenever the signal comes."""
+    os.mkfifo(tmp_path / "wait.npz")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "partalign", "evaluate", "--embeddings", str(tmp_path / "wait.npz")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    with (tmp_path / "wait.npz").open("w"):  # returns when the command has opened it
+        run.send_signal(signal.SIGINT)
+        _, told = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert told.startswith("partalign: stopped;")
+    assert len(told.splitlines()) == 1

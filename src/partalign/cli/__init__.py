@@ -18,6 +18,7 @@ app = App(
     name="partalign",
     help="Find the same person again: part-aligned bilinear representations for person re-identification.",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # `main` says what was saved
     help_epilogue="Every command has --help with an example. --debug shows the traceback of an error.",
 )
 app.command("partalign.cli.demo:demo", name="demo")
