@@ -174,7 +174,7 @@ def test_every_parameter_of_every_command_is_explained():
 
 
 def test_ctrl_c_is_answered_in_one_line(tmp_path):
-    """The file of descriptors is a pipe that nobody writes to, so that the command is at work whenever the signal comes."""
+    """The file is a pipe that nobody writes to, so that the command is at work whenever the signal comes."""
     os.mkfifo(tmp_path / "wait.npz")
     run = subprocess.Popen(
         [sys.executable, "-m", "partalign", "evaluate", "--embeddings", str(tmp_path / "wait.npz")],
