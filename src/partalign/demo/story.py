@@ -204,7 +204,8 @@ def _parts(joints: PoseExamples, pose: Pose, proposed: Searched, seed: int) -> I
     rows = np.random.default_rng([seed, 2]).permutation(len(joints))[:FITTED]
     pictures = network_input(Pictures([joints.paths[row] for row in rows], network.input_size).batch(range(len(rows))))
     heat, found = _find_joints(pose, pictures[:PEOPLE])
-    appearance, parts = network.maps(pictures)
+    with torch.inference_mode():
+        appearance, parts = network.maps(pictures)
     painted = [_paint(maps.numpy()) for maps in (appearance, cast(torch.Tensor, parts))]
     for i, row in enumerate(rows[:PEOPLE]):
         crop = read_picture(joints.paths[row])
