@@ -23,7 +23,7 @@ def test_an_engine_that_is_wrong_is_not_timed(monkeypatch, exported):
     settings = NetworkSettings.model_validate(engines.read_onnx(exported / "light.onnx").description["network"])
     copy = lambda _, target: target.write_bytes((exported / "light.onnx").read_bytes())  # noqa: E731
     monkeypatch.setattr(engines, "export_onnx", copy)
-    monkeypatch.setattr(ExportedEngine, "__call__", lambda self, x: call(self, x).flip(1))
+    monkeypatch.setattr(ExportedEngine, "__call__", lambda self, x: call(self, x)[:, ::-1])
     monkeypatch.setattr(ExportedEngine, "check", lambda self: 1.0)
     with pytest.raises(BenchmarkError, match="light, onnx, batch 1"):
         engines.float32({"light": settings}, batches=(1,), rounds=1)
