@@ -201,14 +201,16 @@ def test_a_killed_process_among_several_is_told_in_a_line_and_the_job_goes_on(cr
     assert same(out, once)
 
 
-def test_another_list_model_or_option_is_refused_in_one_line(crops, model, tmp_path):
+def test_another_list_model_or_option_is_refused_in_one_line(crops, model, tmp_path, capsys):
     few = tmp_path / "few"
     for name in ("a.jpg", "b.jpg"):
         (few / name).parent.mkdir(exist_ok=True)
         (few / name).write_bytes((crops / "p00/c1_0000.jpg").read_bytes())
+    (few / "elsewhere").symlink_to(crops)
     out = tmp_path / "out"
     how = {"shard_size": 2, "precision": "float32", "flip": False}
     assert embed_many(few, out, model, **how) == (2, 0, 1)
+    assert "1 linked folders not followed: elsewhere" in capsys.readouterr().err
     for change in ({"shard_size": 1}, {"precision": "float16"}, {"flip": True}, {"engine": "torch-bf16"}):
         with pytest.raises(ShardsError, match=r"holds shards of another .*\(.*, now .*\).*choose another --out"):
             embed_many(few, out, model, **how | change)

@@ -6,6 +6,7 @@ workers died, goes on with the shards that are missing, and every readable crop 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -130,8 +131,15 @@ def _open(source: Path, out: Path, model: Path, **options: Any) -> Shards:
     """Open the job in a folder, or begin it. Raises ShardsError where it is another job."""
     begun = Shards.open(out) if is_shards(out) else None
     say(f"listing {source}")
-    size = options["shard_size"]
-    listed = make_list(source, size, None if begun else out / LIST)
+    notes, first = Counter[str](), {}
+
+    def note(reason: str, name: str) -> None:
+        notes[reason] += 1
+        first.setdefault(reason, name)
+
+    listed = make_list(source, options["shard_size"], None if begun else out / LIST, note)
+    for reason, count in notes.items():
+        say(f"{count:,} {reason}: {first[reason]}{', ...' * (count > 1)}")
     info = read_info(model)
     channels = load_engine(model, options["engine"] if model.suffix == ".onnx" else "torch").channels
     wanted = Manifest(

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from partalign.crops import DISTRACTOR, JUNK, Crop, Split
-from partalign.datasets.listing import SUFFIXES, count, find_pictures, some, walk_pictures
+from partalign.datasets.listing import SUFFIXES, Note, count, find_pictures, some, walk_pictures
 from partalign.datasets.table import CSV, PARQUET, find_table, read_table, walk_table
 from partalign.errors import DatasetError
 
@@ -84,11 +84,12 @@ def find_crops(places: Iterable[str | Path]) -> tuple[Crop, ...]:
     return tuple(found)
 
 
-def walk_crops(place: Path) -> Iterator[Crop]:
+def walk_crops(place: Path, note: Note | None = None) -> Iterator[Crop]:
     """Yield the crops of a folder, in the order of `find_crops`, or of a table (.csv, .parquet), one after another.
 
     For more crops than memory holds: of a folder the names in one sub-folder are held, of a table one line. So a
-    table's lines for the same file, or for missing ones, are not noticed. Raises DatasetError, MissingExtraError.
+    table's lines for the same file, or for missing ones, are not noticed. note: see `listing.Note`. Raises
+    DatasetError, MissingExtraError.
     """
     if not place.exists():
         raise DatasetError(f"{place}: expected a folder of crops, or a table of them, no such file; check the path")
@@ -96,7 +97,7 @@ def walk_crops(place: Path) -> Iterator[Crop]:
     if table is not None:
         yield from (crop for _, _, crop in walk_table(table))
     else:
-        yield from (_name(place / name, name) for name in walk_pictures(place, follow=PARTS))
+        yield from (_name(place / name, name) for name in walk_pictures(place, follow=PARTS, note=note))
 
 
 def _read(root: Path) -> tuple[dict[str, Crop], list[str]]:

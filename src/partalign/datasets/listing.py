@@ -15,6 +15,9 @@ from partalign.errors import DatasetError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
+Note = Callable[[str, str], object]
+"""Called with whatever was left out of a list of pictures, or is a link to somewhere else: what it is, and its name."""
+
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -49,11 +52,11 @@ def walk_pictures(
     *,
     suffixes: tuple[str, ...] = SUFFIXES,
     follow: Collection[str] = (),
-    note: Callable[[str, str], object] | None = None,
+    note: Note | None = None,
 ) -> Iterator[str]:
     """Yield the names that `find_pictures` lists, in its order, holding those of a folder and its parents at a time.
 
-    note: called with whatever is left out, or is a link to somewhere else: what it is, and its name.
+    note: see `Note`.
     """
     inside, waiting = root.resolve(), [""]
     while waiting:

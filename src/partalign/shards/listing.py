@@ -16,6 +16,7 @@ import numpy as np
 
 from partalign.crops import Crop
 from partalign.datasets.folder import walk_crops
+from partalign.datasets.listing import Note
 from partalign.datasets.table import find_table
 from partalign.errors import DatasetError, ShardsError
 from partalign.files import atomic_file, import_pyarrow
@@ -32,14 +33,14 @@ class Listed(NamedTuple):
     sha256: str
 
 
-def make_list(source: Path, shard_size: int, target: Path | None = None) -> Listed:
+def make_list(source: Path, shard_size: int, target: Path | None = None, note: Note | None = None) -> Listed:
     """List the crops of a folder or table with absolute paths, in the order of `datasets.folder.walk_crops`.
 
     target: the Parquet file to write, atomically, with a row group for each shard; None only counts and hashes. Holds
-    one shard's rows, and a few bytes for each line of a table. Raises DatasetError, also where there are no crops or a
-    table has two lines for a file; MissingExtraError, SaveError.
+    one shard's rows, and a few bytes for each line of a table. note: see `datasets.listing.Note`. Raises DatasetError,
+    also where there are no crops or a table has two lines for a file; MissingExtraError, SaveError.
     """
-    rows = map(_row, walk_crops(Path(os.path.abspath(source))))  # noqa: PTH100 - resolve() would follow links
+    rows = map(_row, walk_crops(Path(os.path.abspath(source)), note))  # noqa: PTH100 - resolve() would follow links
     table = source.is_file() or find_table(source) is not None
     digest, seen, count = hashlib.sha256(), array("q"), 0
     with _writer(target) as write:
