@@ -88,5 +88,5 @@ def engines(model: Path | None = None) -> None:
     from partalign.engines import try_engines
 
     for trial in try_engines(model):
-        figures = trial.problem or f"cosine to what it should give {trial.cosine:.7f}, {trial.rate:.0f} crops per second"
+        figures = trial.problem or f"cosine to what is due {trial.cosine:.7f}, {trial.rate:.0f} crops per second"
         print(f"{trial.name:15}{figures}")
