@@ -54,6 +54,14 @@ def test_the_forms_take_turns():
     assert calls.count("o") == calls.count("r")
 
 
+def test_of_a_long_step_no_run_is_wasted(monkeypatch):
+    monkeypatch.setattr(measure, "LONG_SECONDS", 0)
+    calls = []
+    line = compare("work", "r", lambda: calls.append("o") or ([1],), lambda: calls.append("r") or ([1],), rounds=2)
+    assert "".join(calls) == "oror", "the run that is checked is the first round, and tells the memory"
+    assert line.spread[0] <= line.ratio <= line.spread[1]
+
+
 @pytest.mark.parametrize(("threads", "expected"), [(1, (4.0, 1.0, 5.0)), (2, (10.0, 8.0, 12.0))])
 def test_ratio_is_the_median_of_the_rounds_of_the_right_clock(monkeypatch, threads, expected):
     turns = iter(

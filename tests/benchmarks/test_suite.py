@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from partalign.benchmarks import gallery, loss, network, reranking, scale, sketch, suite
+from partalign.benchmarks import decode, end_to_end, gallery, loss, network, reranking, scale, sketch, suite, training
 from partalign.benchmarks.measure import Bar, Comparison, Cost
 from partalign.cli import main
 from partalign.cli.benchmarks import bench
@@ -82,7 +82,7 @@ def test_forms_that_disagree_end_the_command(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         main(["bench", "loss"])
     assert end.value.code == 1
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.removeprefix("loss (1 of 1)\n")
     assert error.startswith("partalign: both passes, N = 20: expected results that differ by at most")
     assert error.count("\n") == 1
 
@@ -97,7 +97,8 @@ def test_the_readme_explains_every_benchmark_and_reference():
     for name in (*suite.BENCHMARKS, *suite.LONG, *suite.LOADS):
         assert f"## {name}" in explained
     measured = [line.against for form in TINY.values() for line in form(rounds=1)]
-    measured += [network.AGAINST, "full sort, Python", "full sort, scikit-learn", "full sort, numpy"]
+    measured += [network.AGAINST, network.OPERATIONS, network.BYTES, training.AGAINST, decode.AGAINST]
+    measured += [end_to_end.AGAINST, "full sort, Python", "full sort, scikit-learn", "full sort, numpy"]
     measured += [gallery.PRODUCT, gallery.MASKED, gallery.BUDGET, gallery.ALONE]
     for against in (*measured, reranking.DENSE, reranking.PRODUCTS, scale.PRODUCT, scale.ALONE):
         assert f"**{against}**" in explained

@@ -52,7 +52,7 @@ print(json.dumps({"count": count, "found": len(found), "open": opened, "search":
 
 
 def run(
-    sizes: tuple[int, ...] = (100_000, 1_000_000),
+    sizes: tuple[int, ...] = (100_000,),
     dimension: int = 512,
     queries: int = 100,
     count: int = 50,

@@ -32,6 +32,9 @@ Step = Callable[[], Results]
 TURN_SECONDS = 0.1
 """A short step is repeated for about this long before the other form has its turn."""
 
+LONG_SECONDS = 5.0
+"""A step that takes longer needs no warming up: the run that is checked counts as a round, and for its memory."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -55,6 +58,11 @@ class Cost:
     cpu: float
     peak: int | None
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Both by name, as a turn has them."""
+        return {"wall": self.wall, "cpu": self.cpu}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -63,6 +71,7 @@ class Comparison:
     what: the work. against: the form of reference. difference: `largest_difference` of the results.
     ratio: median over the rounds of the reference's time by ours, in processor seconds with one thread and in
     wall-clock seconds with more; spread: smallest and largest of them. Without a reference it is None.
+    axis, size: of what grows from line to line, such as "crops in a batch", and how much of it there is.
     """
 
     what: str
@@ -74,6 +83,8 @@ class Comparison:
     ratio: float | None = None
     spread: tuple[float, float] | None = None
     bar: Bar = Bar()
+    axis: str | None = None
+    size: int | None = None
 
     @property
     def saving(self) -> float | None:
@@ -110,17 +121,22 @@ def compare(
 ) -> Comparison:
     """Check that the two forms agree, run them in turn `rounds` times, then each once more for its memory.
 
+    Of steps longer than `LONG_SECONDS` the runs that are checked count as the first round.
+
     tolerance: as `largest_difference`; None for a reference that computes something else, such as a part of the work.
     Raises BenchmarkError where the forms do not agree.
     """
     clock: Literal["cpu", "wall"] = "cpu" if threads == 1 else "wall"
     with torch_threads(threads):
-        difference = largest_difference(what, ours(), reference(), tolerance)
-        turns = [(_turn(ours), _turn(reference)) for _ in range(rounds)]
-        own_cost, reference_cost = (
-            _cost(ours, [own for own, _ in turns]),
-            _cost(reference, [other for _, other in turns]),
-        )
+        results, own_first = _first(ours)
+        expected, other_first = _first(reference)
+        difference = largest_difference(what, results, expected, tolerance)
+        del results, expected
+        long = own_first.wall > LONG_SECONDS and other_first.wall > LONG_SECONDS
+        turns = [(own_first.seconds, other_first.seconds)] if long else []
+        turns += [(_turn(ours), _turn(reference)) for _ in range(rounds - len(turns))]
+        own_cost = _cost(ours, [own for own, _ in turns], own_first)
+        reference_cost = _cost(reference, [other for _, other in turns], other_first)
     ratios = [other[clock] / own[clock] for own, other in turns]
     ratio, spread = statistics.median(ratios), (min(ratios), max(ratios))
     return Comparison(what, against, threads, difference, own_cost, reference_cost, ratio, spread, bar)
@@ -139,17 +155,9 @@ def alone(what: str, against: str, ours: Step, reference: Step, *, threads: int 
 
 def once(what: str, against: str, ours: Step, *, threads: int = 1, bar: Bar = Bar()) -> Comparison:
     """Measure time and memory of a form in one call, where it takes too long for a second; nothing checks it."""
-    seconds: dict[str, float] = {}
-
-    def timed() -> Results:
-        seconds.update(_seconds(ours, 1))
-        return ()
-
     with torch_threads(threads):
-        peak = peak_bytes(timed)
-        if not seconds:  # the system cannot say how much memory it takes
-            timed()
-    return Comparison(what, against, threads, None, Cost(seconds["wall"], seconds["cpu"], peak), bar=bar)
+        cost = _first(ours)[1]
+    return Comparison(what, against, threads, None, cost, bar=bar)
 
 
 def largest_difference(what: str, found: Results, expected: Results, tolerance: float | None = 1e-4) -> float | None:
@@ -182,15 +190,19 @@ def _difference(what: str, found: ArrayLike, expected: ArrayLike) -> float:
 def peak_bytes(step: Step) -> int | None:
     """Return by how many bytes the process grows at most during a step; None where the system (not Linux) cannot say.
 
-    Counts whatever the step touches: tensors, arrays, workspaces of libraries. A step that was never run before
-    counts what it loads, too.
+    Counts whatever the step touches: tensors, arrays, workspaces of libraries, and a GPU's memory. A step that was
+    never run before counts what it loads, too.
     """
     try:
         ctypes.CDLL(ctypes.util.find_library("c")).malloc_trim(0)  # freed memory that the process still holds
         Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
+        before, gpu = _status("VmRSS"), torch.cuda.is_initialized()
+        if gpu:
+            torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated() if gpu else 0
         step()
-        return max(_status("VmHWM") - before, 0)
+        grown = torch.cuda.max_memory_allocated() - held if gpu else 0
+        return max(_status("VmHWM") - before, 0) + grown
     except (OSError, AttributeError):
         return None
 
@@ -211,12 +223,30 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+
+
+def _first(step: Step) -> tuple[Results, Cost]:
+    """Run a step for the first time; with its results, what it cost."""
+    results: list[Results] = []
+    seconds: dict[str, float] = {}
+
+    def timed() -> Results:
+        began = time.perf_counter(), time.process_time()
+        results.append(step())
+        seconds.update(wall=time.perf_counter() - began[0], cpu=time.process_time() - began[1])
+        return ()
+
+    peak = peak_bytes(timed)
+    if not results:  # the system cannot say how much memory it takes
+        timed()
+    return results[0], Cost(seconds["wall"], seconds["cpu"], peak)
 
 
 def _turn(step: Step) -> dict[str, float]:
@@ -232,9 +262,10 @@ def _seconds(step: Step, repeats: int) -> dict[str, float]:
     return {"wall": (time.perf_counter() - wall) / repeats, "cpu": (time.process_time() - cpu) / repeats}
 
 
-def _cost(step: Step, turns: Any) -> Cost:
+def _cost(step: Step, turns: Sequence[dict[str, float]], first: Cost | None = None) -> Cost:
+    """Medians of the turns; a first run that was long tells the memory."""
     wall, cpu = (statistics.median(turn[clock] for turn in turns) for clock in ("wall", "cpu"))
-    return Cost(wall, cpu, peak_bytes(step))
+    return Cost(wall, cpu, first.peak if first is not None and first.wall > LONG_SECONDS else peak_bytes(step))
 
 
 def _status(name: str) -> int:

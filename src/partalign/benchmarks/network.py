@@ -1,72 +1,79 @@
-"""The network as the product runs it against the same network run plainly.
+"""The network as the product runs it against the same network run plainly, and against what the machine can do.
 
-Ours: `Embedder` (channels-last memory, our LRN, no gradient records) on pixels; for training,
-channels-last memory and our LRN. Reference: the same weights in torch's default memory layout (NCHW) with torch's own
-local response normalisation. Weights are random: they change no time.
+Ours: `Embedder` (channels-last memory, our LRN, no gradient records) on pixels; on a GPU in half precision. Reference:
+the same weights in torch's default memory layout (NCHW) with torch's own local response normalisation; and the roofline
+of `benchmarks.roofline`. Weights are random: they change no time.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from partalign.benchmarks.measure import Bar, Comparison, compare
+from partalign.benchmarks.measure import Bar, Comparison, compare, torch_threads
+from partalign.benchmarks.roofline import copies, count_convolutions, products
 from partalign.embedding import Embedder
+from partalign.engines.eager import NetworkEngine
 from partalign.model.appearance import LocalResponseNorm
 from partalign.model.input import network_input
 from partalign.model.network import NetworkSettings, PartAlignedNetwork, build_network
-from partalign.training.triplet import all_triplet_loss
 
 PAIRS = {
     "OpenPose, dilated": NetworkSettings.model_validate({"dilation": True}),
     "R-CPM": NetworkSettings.model_validate({"parts": "rcpm"}),
 }
-AGAINST = "NCHW, torch's LRN"
+AGAINST, OPERATIONS, BYTES = "NCHW, torch's LRN", "matrix products", "copies"
 
 
 def run(
     pairs: dict[str, NetworkSettings] = PAIRS,
     batches: Sequence[int] = (1, 32),
-    train_batch: int = 4,
     rounds: int = 5,
     threads: int = 2,
+    device: str | None = None,
 ) -> list[Comparison]:
-    """Embed batches with `threads` threads; then training steps of the first pair with one. Raises BenchmarkError."""
+    """Embed batches; the last of them is also held against the roofline. Raises BenchmarkError.
+
+    device: by default a GPU, where there is one.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name: Literal["torch", "torch-bf16"] = "torch" if device == "cpu" else "torch-bf16"
+    tolerance = 1e-4 if device == "cpu" else 0.1
     lines = []
-    for name, settings in pairs.items():
+    for pair, settings in pairs.items():
         ours, plain = both_networks(settings)
-        embedder = Embedder(ours)
-        plain.eval()
+        plain.eval().to(device)
+        with torch_threads(threads):
+            embedder = Embedder(NetworkEngine(ours, device, name))
+        measured = partial(compare, rounds=rounds, threads=threads)
         for batch in batches:
             x = pictures(batch, settings)
-            lines.append(
-                compare(
-                    f"{name}, batch {batch}",
-                    AGAINST,
-                    partial(described, embedder, x),
-                    partial(descriptors, plain, network_input(x).contiguous()),
-                    rounds=rounds,
-                    threads=threads,
-                    bar=Bar(speed=1.4) if batch == 32 else Bar(),
-                )
-            )
-    name, settings = next(iter(pairs.items()))
-    ours, plain = both_networks(settings)
-    x = network_input(pictures(train_batch, settings))
-    training = compare(
-        f"{name}, training step of {train_batch}",
-        AGAINST,
-        partial(training_step, ours.to(memory_format=torch.channels_last), x),  # type: ignore[call-overload]
-        partial(training_step, plain, x.contiguous()),
-        tolerance=1e-2,  # batch normalisation over so few crops enlarges the last bits of either
-        rounds=min(rounds, 3),
-    )
-    return [*lines, training]
+            reference = partial(descriptors, plain, network_input(x).contiguous().to(device))
+            bar = Bar(speed=1.4) if batch == 32 else Bar()
+            work = partial(described, embedder, x)
+            lines.append(measured(f"{pair}, batch {batch}", AGAINST, work, reference, tolerance=tolerance, bar=bar))
+        lines += _against_ceilings(f"{pair}, batch {batches[-1]}", embedder, pictures(batches[-1], settings), measured)
+    return lines
+
+
+def _against_ceilings(
+    what: str, embedder: Embedder, pixels: np.ndarray, measured: Callable[..., Comparison]
+) -> list[Comparison]:
+    """Compare an embedding with products of as many operations and copies of as many bytes as its convolutions."""
+    device = str(embedder.device)
+    dtype, bar = (torch.float32, Bar()) if device == "cpu" else (torch.bfloat16, Bar(speed=0.6))
+    count = count_convolutions(embedder.network, network_input(pixels).to(device))
+    work = partial(described, embedder, pixels)
+    return [
+        measured(what, OPERATIONS, work, products(count.operations, device, dtype), tolerance=None, bar=bar),
+        measured(what, BYTES, work, copies(count.numbers * dtype.itemsize, device), tolerance=None),
+    ]
 
 
 def both_networks(settings: NetworkSettings) -> tuple[PartAlignedNetwork, PartAlignedNetwork]:
@@ -100,12 +107,4 @@ def described(embedder: Embedder, pixels: np.ndarray) -> tuple[np.ndarray]:
 @torch.no_grad()
 def descriptors(network: PartAlignedNetwork, x: Tensor) -> tuple[Tensor]:
     """Return (B, D) descriptors without recording gradients."""
-    return (network(x),)
-
-
-def training_step(network: PartAlignedNetwork, x: Tensor) -> tuple[Tensor]:
-    """Forward and backward pass of crops in pairs; returns the gradient of the first convolution."""
-    network.zero_grad()
-    # A margin that every triplet violates: the work is that of a step at the start of training.
-    all_triplet_loss(network(x), torch.arange(len(x)) // 2, margin=2.0).loss.backward()
-    return (next(network.parameters()).grad,)  # type: ignore[return-value]
+    return (network(x).cpu(),)

@@ -5,27 +5,50 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from partalign import __version__
-from partalign.benchmarks import engines, gallery, http, loss, network, ranking, reranking, scale, sketch
+from partalign.benchmarks import (
+    decode,
+    end_to_end,
+    engines,
+    gallery,
+    growth,
+    http,
+    loss,
+    network,
+    ranking,
+    reranking,
+    scale,
+    sketch,
+    training,
+)
 from partalign.benchmarks.http import Load
 from partalign.benchmarks.measure import Comparison, Cost, machine
+from partalign.progress import say
 
 BENCHMARKS: dict[str, Callable[..., list[Comparison]]] = {
     "loss": loss.run,
     "sketch": sketch.run,
     "network": network.run,
+    "training": training.run,
+    "decode": decode.run,
+    "end-to-end": end_to_end.run,
     "ranking": ranking.run,
     "reranking": reranking.run,
+    "gallery": gallery.run,
 }
 
 LONG: dict[str, Callable[..., list[Comparison]]] = {
+    "training-180": training.long,
     "engines": engines.run,
-    "gallery": gallery.run,
+    "gallery-million": partial(gallery.run, sizes=(1_000_000,)),
+    "growth": growth.run,
     "scale": scale.run,
 }
 """Run only where they are asked for by name."""
@@ -33,18 +56,25 @@ LONG: dict[str, Callable[..., list[Comparison]]] = {
 LOADS: dict[str, Callable[[], Iterator[Load]]] = {"http": http.run}
 """A server under load: compared with nothing, and run only by name, too."""
 
+OF_FILES = ("decode", "end-to-end")
+"""Those that read crops."""
+
 Lines = Sequence[Comparison] | Sequence[Load]
 
 
-def run(names: Sequence[str] = (), **options: Any) -> Iterator[tuple[str, Lines]]:
+def run(names: Sequence[str] = (), crops: Path | None = None, **options: Any) -> Iterator[tuple[str, Lines]]:
     """Run the benchmarks of these names, by default `BENCHMARKS`, and yield each with its lines as it is done.
 
-    options: `rounds`, `threads`; where they are None a benchmark keeps its own, and a load has neither. Raises
-    BenchmarkError where a form does not agree with its reference, or a server answers nothing.
+    crops: a folder of crops for those that read files. options: `rounds`, `threads`; where they are None a benchmark
+    keeps its own, and a load has neither. Raises BenchmarkError where a form does not agree with its reference, or a
+    server answers nothing.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    for name in names or BENCHMARKS:
-        yield name, list(LOADS[name]()) if name in LOADS else (BENCHMARKS | LONG)[name](**options)
+    names = names or tuple(BENCHMARKS)
+    for number, name in enumerate(names, start=1):
+        say(f"{name} ({number} of {len(names)})")
+        own = {"crops": crops} if name in OF_FILES else {}
+        yield name, list(LOADS[name]()) if name in LOADS else (BENCHMARKS | LONG)[name](**own, **options)
 
 
 def table(name: str, lines: Lines) -> Table:
@@ -85,10 +115,11 @@ def _loads(name: str, loads: Sequence[Load]) -> Table:
     return result
 
 
-def to_json(results: Mapping[str, Lines]) -> str:
-    """Return everything that was measured, in seconds and bytes, with the date and the machine."""
+def to_json(results: Mapping[str, Lines], note: str = "") -> str:
+    """Return everything that was measured, in seconds and bytes, with the date, the machine, and a note."""
     content = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "note": note,
         "partalign": __version__,
         "machine": machine(),
         "benchmarks": {name: [line.as_dict() for line in lines] for name, lines in results.items()},

@@ -34,8 +34,8 @@ class BatchSettings(_Settings):
     as the released code draws ("identities"). chunk: crops that pass through the network at once (None: the whole
     batch).
 
-    With chunks the descriptors of the whole batch still meet in one loss (every chunk is computed twice); batch
-    normalisation then uses the statistics of each chunk.
+    Chunks change nothing but time and memory (every chunk is computed twice), except where a stream has batch
+    normalisation before its added layer, as the light ones: that uses the statistics of each chunk.
     """
 
     sampler: Literal["balanced", "cameras", "identities"] = "balanced"
