@@ -93,4 +93,4 @@ def test_the_large_networks_keep_half_of_what_they_would():
     for stream, plain in ((GoogLeNet(dilation=True), 17.4e6), (OpenPose(dilation=True), 21.7e6)):
         stream.to(memory_format=torch.channels_last)
         weights = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in stream.parameters()}
-        assert kept(stream, x) - sum(weights.values()) < 0.58 * plain
+        assert kept(stream, x) - sum(weights.values()) < 0.5 * plain

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from partalign.model.layers import local_response_norm, max_pool
+from partalign.model.layers import local_response_norm, max_pool, recomputed
 
 Lrn = Literal["caffe", "released"]
 Until = Literal["4e", "5b"]
@@ -79,8 +79,8 @@ class Inception(nn.Module):
         """(B, inputs, H, W) -> (B, channels, H, W)."""
         three = self.three(F.relu(self.three_reduce(x)))
         five = self.five(F.relu(self.five_reduce(x)))
-        pooled = max_pool(x, self.window, 1, self.window // 2)
-        return F.relu(torch.cat((self.one(x), three, five, self.pool_proj(pooled)), dim=1))
+        pooled = recomputed(lambda x: self.pool_proj(max_pool(x, self.window, 1, self.window // 2)), x)
+        return F.relu(torch.cat((self.one(x), three, five, pooled), dim=1))
 
 
 class GoogLeNet(nn.Module):
