@@ -16,6 +16,12 @@ def test_both_forms_of_the_step_agree(dilation):
     lines = run(NetworkSettings.model_validate({"dilation": dilation, **SMALL}))
     assert [line.what for line in lines] == ["training step, B = 4", "training step, B = 4, in chunks of 2"]
     assert all(line.difference < 1e-2 for line in lines)
+    assert [str(line.bar) for line in lines] == ["", ""]
+
+
+def test_the_bars_are_those_of_the_papers_batch(monkeypatch):
+    monkeypatch.setattr(training, "PAPER", 4)
+    lines = training.long(settings=NetworkSettings.model_validate(SMALL))
     assert [(line.bar.speed, line.bar.saving) for line in lines] == [(1.15, 2), (None, 2)]
 
 

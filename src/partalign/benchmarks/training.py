@@ -29,6 +29,8 @@ from partalign.training.triplet import all_triplet_loss
 AGAINST = "straightforward"
 SETTINGS = PAIRS["OpenPose, dilated"]
 MEMBERS = 10
+PAPER = 180
+"""Crops in the paper's batch."""
 
 
 def run(
@@ -56,6 +58,8 @@ def run(
             (f"training step, B = {batch}", 1, Bar(speed=1.15, saving=2)),
             (f"training step, B = {batch}, in chunks of {chunk}", -(-batch // chunk), Bar(saving=2)),
         ):
+            # Of few crops weights, and memory that is freed and not given back, take more than what layers keep.
+            bar = bar if batch >= PAPER else Bar()
             ours = partial(step, network, list(x.tensor_split(pieces)), labels)
             # Batch normalisation enlarges the last bits of either.
             lines.append(
@@ -66,7 +70,7 @@ def run(
 
 def long(rounds: int = 1, threads: int = 1, **options: Any) -> list[Comparison]:
     """Run with the paper's batch of 180 crops."""
-    return run(batches=(180,), chunk=30, rounds=rounds, threads=threads, **options)
+    return run(batches=(PAPER,), chunk=30, rounds=rounds, threads=threads, **options)
 
 
 def step(network: PartAlignedNetwork, chunks: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, ...]:
