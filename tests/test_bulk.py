@@ -251,6 +251,10 @@ def test_workers_of_another_machine_say_what_they_lack(crops, model, tmp_path):
     standing(out)[0].unlink()
     with pytest.raises(ShardsError, match=r"expected version .*, found .*: give all machines the same"):
         EmbedWorker(out, Path(__file__).parents[1] / "src/partalign/models/googlenet-rcpm.safetensors")
+    worker = EmbedWorker(out, model)
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(ShardsError, match="cannot be seen from this machine"):
         EmbedWorker(out, model)
+    with pytest.raises(ShardsError, match="cannot be seen from this machine"):
+        worker(0)  # else all of its crops would pass for corrupt
+    assert not standing(out)

@@ -80,8 +80,7 @@ class EmbedWorker:
         job, version = self.shards.manifest, read_info(model).version
         if version != job.version:
             raise ShardsError(f"{model}: expected version {job.version}, found {version}: give all machines the same")
-        if not Path(job.source).exists():
-            raise ShardsError(f"{job.source}: the crops cannot be seen from this machine: mount them there too")
+        _require_source(self.shards)
         engine = load_engine(model, cast(EngineName, job.engine), device=device, crops=job.crops)
         self.embedder = Embedder(engine, flip=job.flip, on_error="skip")
 
@@ -100,9 +99,17 @@ def embed_shard(shards: Shards, number: int, embedder: Embedder) -> Shard:
     if len(found) + len(lost) < len(crops):  # some could be read when they were looked at again
         found = _embed_readable([crop for place, crop in enumerate(crops) if place not in lost], embedder, "again")
         lost = _lost(crops, found) | lost
+    if lost:  # or are they all there, and the file system that they are on is not?
+        _require_source(shards)
     if len(found) + len(lost) < len(crops):
         raise ShardsError(f"{shards.manifest.source}: crops can be read at one time and not at another: try again")
     return shards.write(number, found, lost)
+
+
+def _require_source(shards: Shards) -> None:
+    source = shards.manifest.source
+    if not Path(source).exists():
+        raise ShardsError(f"{source}: the crops cannot be seen from this machine: mount them there too")
 
 
 def _embed_readable(crops: Sequence[Crop], embedder: Embedder, description: str) -> Embeddings:

@@ -127,7 +127,19 @@ def test_debug_shows_the_traceback():
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "pretrain-parts", "evaluate", "embed", "explain", "generate", "convert", "recipes", "demo", "bench"],
+    [
+        "train",
+        "pretrain-parts",
+        "evaluate",
+        "embed",
+        "embed-many",
+        "explain",
+        "generate",
+        "convert",
+        "recipes",
+        "demo",
+        "bench",
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     assert "Example: partalign " + command in partalign(command, "--help").stdout
