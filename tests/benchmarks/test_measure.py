@@ -55,7 +55,7 @@ def test_the_forms_take_turns():
 
 
 def test_of_a_long_step_no_run_is_wasted(monkeypatch):
-    monkeypatch.setattr(measure, "LONG_SECONDS", 0)
+    monkeypatch.setattr(measure, "LONG_SECONDS", (0, 0))
     calls = []
     line = compare("work", "r", lambda: calls.append("o") or ([1],), lambda: calls.append("r") or ([1],), rounds=2)
     assert "".join(calls) == "oror", "the run that is checked is the first round, and tells the memory"

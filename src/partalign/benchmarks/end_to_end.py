@@ -30,7 +30,7 @@ def run(
     model: str | Path | None = None,
     engines: Sequence[EngineName] = ("torch", "openvino"),
     crops: Path | None = None,
-    count: int = 256,
+    count: int = 128,
     rounds: int = 5,
     threads: int = 2,
 ) -> list[Comparison]:

@@ -32,8 +32,9 @@ Step = Callable[[], Results]
 TURN_SECONDS = 0.1
 """A short step is repeated for about this long before the other form has its turn."""
 
-LONG_SECONDS = 5.0
-"""A step that takes longer needs no warming up: the run that is checked counts as a round, and for its memory."""
+LONG_SECONDS = (5.0, 20.0)
+"""Of a step that takes longer than the first, the run that is checked also tells the memory; beyond the second it needs no
+warming up, and counts as a round, too."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def compare(
 ) -> Comparison:
     """Check that the two forms agree, run them in turn `rounds` times, then each once more for its memory.
 
-    Of steps longer than `LONG_SECONDS` the runs that are checked count as the first round.
+    Steps that take long, see `LONG_SECONDS`, run less often.
 
     tolerance: as `largest_difference`; None for a reference that computes something else, such as a part of the work.
     Raises BenchmarkError where the forms do not agree.
@@ -132,7 +133,7 @@ def compare(
         expected, other_first = _first(reference)
         difference = largest_difference(what, results, expected, tolerance)
         del results, expected
-        long = own_first.wall > LONG_SECONDS and other_first.wall > LONG_SECONDS
+        long = min(own_first.wall, other_first.wall) > LONG_SECONDS[1]
         turns = [(own_first.seconds, other_first.seconds)] if long else []
         turns += [(_turn(ours), _turn(reference)) for _ in range(rounds - len(turns))]
         own_cost = _cost(ours, [own for own, _ in turns], own_first)
@@ -265,7 +266,7 @@ def _seconds(step: Step, repeats: int) -> dict[str, float]:
 def _cost(step: Step, turns: Sequence[dict[str, float]], first: Cost | None = None) -> Cost:
     """Medians of the turns; a first run that was long tells the memory."""
     wall, cpu = (statistics.median(turn[clock] for turn in turns) for clock in ("wall", "cpu"))
-    return Cost(wall, cpu, first.peak if first is not None and first.wall > LONG_SECONDS else peak_bytes(step))
+    return Cost(wall, cpu, first.peak if first is not None and first.wall > LONG_SECONDS[0] else peak_bytes(step))
 
 
 def _status(name: str) -> int:

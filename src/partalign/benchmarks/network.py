@@ -34,7 +34,7 @@ AGAINST, OPERATIONS, BYTES = "NCHW, torch's LRN", "matrix products", "copies"
 def run(
     pairs: dict[str, NetworkSettings] = PAIRS,
     batches: Sequence[int] = (1, 32),
-    rounds: int = 5,
+    rounds: int = 3,
     threads: int = 2,
     device: str | None = None,
 ) -> list[Comparison]:

@@ -28,7 +28,7 @@ def run(
     persons: int = 750,
     gallery: tuple[int, int, int] = (13115, 2798, 3819),
     dimension: int = 512,
-    sample: int = 768,
+    sample: int = 384,
     rounds: int = 3,
     threads: int = 1,
 ) -> list[Comparison]:
