@@ -32,6 +32,7 @@ class Growth:
     sizes: Sequence[int]
     until: int
     forms: Callable[[int], tuple[Callable[[], Results], Callable[[], Results]]]
+    tolerance: float = 1e-4
 
 
 def run(rounds: int = 3, threads: int = 1, most: int | None = None) -> list[Comparison]:
@@ -41,7 +42,8 @@ def run(rounds: int = 3, threads: int = 1, most: int | None = None) -> list[Comp
         for size in curve.sizes if most is None else [size for size in curve.sizes if size <= most]:
             ours, reference = curve.forms(size)
             if size <= curve.until:
-                line = compare(curve.what, curve.against, ours, reference, rounds=rounds, threads=threads)
+                measured = partial(compare, tolerance=curve.tolerance, rounds=rounds, threads=threads)
+                line = measured(curve.what, curve.against, ours, reference)
             else:
                 line = once(curve.what, curve.against, ours, threads=threads)
             lines.append(replace(line, what=f"{curve.what}, {size:,}", axis=curve.axis, size=size))
@@ -56,7 +58,8 @@ def losses() -> Growth:
         return partial(loss.both_passes, loss.fast, X, labels), partial(loss.both_passes, loss.cube, X, labels)
 
     sizes = (40, 80, 160, 320, 640, 1280, 2560, 5120)
-    return Growth("loss, both passes", "N x N x N", "crops in a batch", sizes, 320, forms)
+    # In float32 one of millions of triplets may violate the margin in one form only; in float64 both agree to 1e-15.
+    return Growth("loss, both passes", "N x N x N", "crops in a batch", sizes, 320, forms, tolerance=2e-3)
 
 
 def identities() -> Growth:
@@ -72,7 +75,9 @@ def identities() -> Growth:
 
         return partial(loss.both_passes, fast, X, labels), partial(loss.both_passes, loss.gathered, X, labels)
 
-    return Growth("loss of 480 crops", "N x K x N", "identities in a batch", (4, 8, 16, 32, 60, 120, 240), 240, forms)
+    return Growth(
+        "loss of 480 crops", "N x K x N", "identities in a batch", (4, 8, 16, 32, 60, 120, 240), 240, forms, 2e-3
+    )
 
 
 def sketches() -> Growth:

@@ -33,8 +33,8 @@ TURN_SECONDS = 0.1
 """A short step is repeated for about this long before the other form has its turn."""
 
 LONG_SECONDS = (5.0, 20.0)
-"""Of a step that takes longer than the first, the run that is checked also tells the memory; beyond the second it needs no
-warming up, and counts as a round, too."""
+"""Of a step that takes longer than the first, the run that is checked also tells the memory; of one that takes longer
+than the second, it is a round, too: there is nothing to warm up."""
 
 
 @dataclass(frozen=True)
