@@ -43,6 +43,8 @@ def file_name(what: str) -> str:
 def draw(lines: Sequence[Line], theme: Theme = LIGHT) -> Image.Image:
     """Draw one curve: time and memory of ours and of the reference, both axes logarithmic."""
     figure, panels = new_figure(2, (6.8, 2.9), theme)
+    from matplotlib.ticker import LogLocator  # it is there, or the figure would not be
+
     against, axis = lines[0]["against"], lines[0]["axis"]
     for panel, (label, unit) in zip(panels, (("Time (ms)", 1e3), ("Memory (MiB)", 1 / 2**20)), strict=True):
         for number, (form, name) in enumerate((("ours", "partalign"), ("reference", against))):
@@ -60,8 +62,11 @@ def draw(lines: Sequence[Line], theme: Theme = LIGHT) -> Image.Image:
             )
         panel.set_xscale("log")
         panel.set_yscale("log")
-        panel.xaxis.set_major_formatter("{x:,.0f}")
-        panel.yaxis.set_major_formatter("{x:,.3g}")
+        for side, (low, high) in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
+            if high < 100 * low:
+                side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:,g}")
+        panel.yaxis.set_major_formatter("{x:,g}")
         panel.minorticks_off()
         panel.set_xlabel(axis[0].upper() + axis[1:])
         panel.set_ylabel(label)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-SIDE = {"cpu": 1024, "cuda": 8192}
+SIDE = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices whose product is the ceiling."""
 
 
