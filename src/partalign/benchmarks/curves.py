@@ -62,9 +62,9 @@ def draw(lines: Sequence[Line], theme: Theme = LIGHT) -> Image.Image:
             )
         panel.set_xscale("log")
         panel.set_yscale("log")
-        for side, (low, high) in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
-            if high < 100 * low:
-                side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = panel.get_ylim()
+        if high < 100 * low:
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter("{x:,g}")
         panel.yaxis.set_major_formatter("{x:,g}")
         panel.minorticks_off()
