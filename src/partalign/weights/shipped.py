@@ -9,7 +9,7 @@ from pathlib import Path
 
 from partalign.errors import WeightsError
 
-DEFAULT = "googlenet-rcpm"
+DEFAULT = "googlenet-rcpm-dilated"
 """The model that is used where none is named."""
 
 MODEL_SUFFIXES = (".safetensors", ".onnx")
