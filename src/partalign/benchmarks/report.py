@@ -57,7 +57,9 @@ def page(results: Mapping[str, Measured], explanations: str) -> str:
     parts += [f"Measured: {where}." for where in places if len(places) == 1]
     for name, measured in results.items():
         where = "" if len(places) == 1 else f"; {measured.where}"
-        part = [f"## {name}", f"`partalign bench {name}`{where}", _section(explanations, name)]
+        threads = sorted({str(line["threads"]) for line in measured.lines if "threads" in line})
+        used = f", threads: {', '.join(threads)}" if threads else ""
+        part = [f"## {name}", f"`partalign bench {name}`{used}{where}", _section(explanations, name)]
         if name == "growth":
             part += [_plot(what) for what in by_curve(measured.lines)]
         else:
@@ -89,6 +91,9 @@ def between_marks(text: str, table: str) -> str:
 
 _FLOOR = 0.8
 """A bar for the ratio below this is one of how near to a floor we are."""
+
+_NOTHING = 0.1
+"""A reference that takes less of our memory than this share has none to compare with."""
 
 _VERDICTS = {True: "reached", False: "**missed**", None: "not measured"}
 
@@ -170,7 +175,9 @@ def _saving(line: Line) -> str:
     """The share of the reference's memory that we take, as one over so much."""
     if line["saving"] is None:
         return _memory(line["ours"])
-    return f"1/{_short(line['saving'])}" if line["saving"] >= 1 else f"{_short(1 / max(line['saving'], 1e-3))}x"
+    if line["saving"] < _NOTHING:
+        return ""
+    return f"1/{_short(line['saving'])}" if line["saving"] >= 1 else f"{_short(1 / line['saving'])}x"
 
 
 def _seconds(cost: Line | None, line: Line) -> str:
