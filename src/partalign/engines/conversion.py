@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch._decomp import get_decompositions
 
 from partalign.engines.exported import ConvertedModel, import_engine
 from partalign.errors import WeightsError
@@ -25,9 +24,7 @@ def convert(network: PartAlignedNetwork, path: Path) -> ConvertedModel:
             warnings.simplefilter("ignore")
             batch = {0: torch.export.Dim("batch")}
             program = torch.export.export(network, (torch.zeros(2, 3, height, width),), dynamic_shapes=(batch,))
-            # OpenVINO's reader knows index_put, which this becomes, but not this.
-            unknown = get_decompositions([torch.ops.aten.index_add.default])
-            graph = openvino.convert_model(program.run_decompositions(unknown))
+            graph = openvino.convert_model(program)
             probe = network(torch.from_numpy(network_values(probe_pixels(size)))).numpy()
     except Exception as error:  # of either library, of many kinds
         raise WeightsError(f"{path}: cannot be converted for openvino ({in_one_line(error, 200)})") from None

@@ -61,6 +61,7 @@ class CompactBilinear(nn.Module):
     s1: Tensor
     s2: Tensor
     bins: Tensor
+    members: Tensor
 
     def __init__(self, appearance_channels: int, part_channels: int, dimension: int = 512, hashes: Hashes = "released"):
         super().__init__()
@@ -68,22 +69,30 @@ class CompactBilinear(nn.Module):
         drawn = draw_hashes(appearance_channels, part_channels, dimension, hashes)
         for name, values in zip(("h1", "s1", "h2", "s2"), drawn, strict=True):
             self.register_buffer(name, torch.from_numpy(values))
-        self.register_buffer("bins", torch.empty(0, dtype=torch.long), persistent=False)
+        for name in ("bins", "members"):
+            self.register_buffer(name, torch.empty(0, dtype=torch.long), persistent=False)
         self.set_bins()
         self.register_load_state_dict_post_hook(lambda module, _: module.set_bins())
 
     def set_bins(self) -> None:
-        """Derive the bin of every channel pair from the hashes: pairs of negative sign go to a second row of bins."""
+        """Derive the bin of every channel pair from the hashes, and the pairs of every bin.
+
+        Pairs of negative sign go to a second row of bins. Bins with fewer pairs than others are filled up with a number
+        behind the last pair's.
+        """
         place = (self.h1[:, None] + self.h2[None]) % self.channels
         self.bins = torch.where(self.s1[:, None] * self.s2[None] < 0, place + self.channels, place)
+        sizes = self.bins.flatten().bincount(minlength=2 * self.channels)
+        pairs = self.bins.flatten().argsort(stable=True).split(sizes.tolist())
+        self.members = nn.utils.rnn.pad_sequence(list(pairs), batch_first=True, padding_value=self.bins.numel())
 
     def forward(self, appearance: Tensor, parts: Tensor) -> Tensor:  # noqa: D102
         # Sums of thousands of products: always in float32.
         with torch.autocast(appearance.device.type, enabled=False):
             a, p = _places(appearance.float(), parts.float())
-            # Pieces would fix the batch size of an exported network.
-            sketch = _sketch if torch.compiler.is_exporting() else _SketchedPool.apply
-            return sketch(a, p, self.bins, self.channels)  # type: ignore[no-any-return]
+            if torch.compiler.is_exporting():
+                return _gathered_sketch(a, p, self.members)
+            return _SketchedPool.apply(a, p, self.bins, self.channels)  # type: ignore[no-any-return]
 
 
 def draw_hashes(appearance_channels: int, part_channels: int, dimension: int, hashes: Hashes) -> list[np.ndarray]:
@@ -103,6 +112,16 @@ def _sketch(a: Tensor, p: Tensor, bins: Tensor, dimension: int) -> Tensor:
     outer = torch.bmm(a, p.mT).flatten(1)
     both = outer.new_zeros(outer.shape[0], 2 * dimension).index_add(1, bins.flatten(), outer)
     return (both[:, :dimension] - both[:, dimension:]) / a.shape[2]
+
+
+def _gathered_sketch(a: Tensor, p: Tensor, members: Tensor) -> Tensor:
+    """`_sketch` for exported networks: every bin fetches its pairs.
+
+    ONNX Runtime lets threads that add to one bin at the same time overwrite each other, and pieces would fix the batch.
+    """
+    outer = F.pad(torch.bmm(a, p.mT).flatten(1), (0, 1))  # the last, 0, is what bins are filled up with
+    positive, negative = outer.index_select(1, members.flatten()).view(-1, *members.shape).sum(2).chunk(2, dim=1)
+    return (positive - negative) / a.shape[2]
 
 
 class _SketchedPool(torch.autograd.Function):
