@@ -148,17 +148,17 @@ def test_a_ray_worker_is_killed_and_every_crop_is_there_once_and_ray_scores_them
     out, here = tmp_path / "out", ("--ray", "local", "--workers", "2")
     # Every crop is a query among the others, and among all once more as distractors: ties wherever one looks.
     score = ["evaluate", "--embeddings", out, "--dataset", "folder", "--data", crops, "--distractors", out]
-    embed = ["embed-many", model, crops, "--out", out, "--shard", SIZE]
+    embed = ["embed-many", model, crops, "--out", out, "--shard", 2]
     words = [sys.executable, "-c", ON_RAY, *embed, *here, *score, *here, "--json", tmp_path / "ray.json"]
     with process(words, RAY_USAGE_STATS_ENABLED="0") as job:
-        wait_for(lambda: len(standing(out)) >= 2, job)
         victim = wait_for(lambda: descendants(job.pid, "ray::MapWorker"), job)[0]
+        wait_for(lambda: len(standing(out)) >= 2, job)
         os.kill(victim, signal.SIGKILL)
-        left = CROPS // SIZE - len(standing(out))
+        left = CROPS // 2 - len(standing(out))
         printed, errors = job.communicate(timeout=300)
     assert left > 0, "the worker was killed too late to matter"
     assert job.returncode == 0, errors
-    assert f"{CROPS - 2} descriptors in {CROPS // SIZE} shards" in printed
+    assert f"{CROPS - 2} descriptors in {CROPS // 2} shards" in printed
     assert "2 pictures cannot be read" in printed
     assert same(out, once)
     assert named_corrupt(out, crops) == set(DAMAGED)
