@@ -68,8 +68,16 @@ def command(crops, model, out, *options, shard=SIZE) -> subprocess.Popen:
 
 
 def process(words, **environment) -> subprocess.Popen:
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*map(str, words)], **streams, start_new_session=True, env=os.environ | environment)
+    return subprocess.Popen(
+        [*map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | environment,
+        # Tests that a shell runs in the background are deaf to Ctrl-C, and so would be what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def wait_for(what, process, patience=300):
