@@ -4,16 +4,27 @@ import json
 import shutil
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from partalign.cli import evaluation
 from partalign.crops import Crop
 from partalign.datasets.generated import World
 from partalign.embedding import Embedder, evaluate
-from partalign.engines import ExportedEngine, Trial, least_cosine, load_engine, try_engines
+from partalign.engines import (
+    OF_EXPORTED,
+    OF_NETWORKS,
+    EngineName,
+    ExportedEngine,
+    Trial,
+    least_cosine,
+    load_engine,
+    try_engines,
+)
 from partalign.engines.eager import NetworkEngine
 from partalign.errors import ExplanationError, MissingExtraError, ShapeError, WeightsError
 from partalign.explanation import explain
@@ -64,6 +75,13 @@ def test_a_network_runs_in_every_engine_but_onnx(exported, people, expected, nam
         assert least_cosine(engine(people[:batch]), expected[:batch]) > least
     assert engine(people[:0]).shape == (0, 64)
     assert engine.name == name
+
+
+def test_commands_offer_every_engine():
+    assert get_args(evaluation.Engine) == get_args(
+        EngineName
+    )  # twice, so that --help imports nothing heavy
+    assert set(get_args(EngineName)) == {"auto", *OF_EXPORTED, *OF_NETWORKS}
 
 
 def test_a_network_is_converted_by_itself_where_that_pays(exported, monkeypatch):

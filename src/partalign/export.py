@@ -29,9 +29,9 @@ from partalign.files import atomic_file
 from partalign.images import MEAN_BGR, network_values, read_batch, resize
 from partalign.model.input import network_input
 from partalign.model.network import PartAlignedNetwork
-from partalign.weights.checkpoint import load_model, read_checkpoint
+from partalign.weights.checkpoint import load_model
 from partalign.weights.formats import in_one_line
-from partalign.weights.info import read_info
+from partalign.weights.info import read_description, read_info
 from partalign.weights.onnx import (
     FORMAT,
     PICTURES,
@@ -184,7 +184,7 @@ def describe(program: Any, description: Mapping[str, Any]) -> None:
 
 @torch.inference_mode()
 def _description(model: str | Path | None, network: PartAlignedNetwork, preprocessing: bool) -> dict[str, Any]:
-    info, (_, said) = read_info(model), read_checkpoint(find_model(model))
+    info, said = read_info(model), read_description(find_model(model))
     probe = network(network_input(probe_pixels(network.input_size))).numpy()
     return {
         "format": FORMAT,

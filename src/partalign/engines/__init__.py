@@ -28,6 +28,8 @@ __all__ = [
     "CPU_CHUNK",
     "FASTEST_OF",
     "LEAST_COSINE",
+    "OF_EXPORTED",
+    "OF_NETWORKS",
     "Engine",
     "EngineName",
     "ExportedEngine",
@@ -40,11 +42,11 @@ __all__ = [
 
 TorchName = Literal["torch", "torch-bf16", "compiled"]
 
-ENGINES_OF: dict[bool, tuple[EngineName, ...]] = {
-    True: get_args(ExportedName),
-    False: ("torch", "torch-bf16", "openvino", "openvino-bf16", "compiled"),
-}
-"""The engines that run an exported model (True), and those that run a network's own file."""
+OF_EXPORTED: tuple[ExportedName, ...] = get_args(ExportedName)
+"""The engines that run an exported model."""
+
+OF_NETWORKS: tuple[EngineName, ...] = ("torch", "torch-bf16", "openvino", "openvino-bf16", "compiled")
+"""The engines that run a network's own file."""
 
 FASTEST_OF: tuple[ExportedName, ...] = ("openvino", "onnx")
 """The engines that "auto" chooses from for an exported model: those of full precision."""
@@ -95,7 +97,7 @@ def try_engines(model: str | Path | None = None, names: Sequence[EngineName] = (
     names: by default all that run this kind of model.
     """
     path, trials = find_model(model), []
-    for name in names or ENGINES_OF[path.suffix == ".onnx"]:
+    for name in names or (OF_EXPORTED if path.suffix == ".onnx" else OF_NETWORKS):
         try:
             engine = load_engine(path, name)
             cosine = engine.check()

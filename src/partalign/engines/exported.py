@@ -41,8 +41,7 @@ class ConvertedModel:
 class ExportedEngine:
     """An exported model in one of the engines, with `thread_count()` threads as of when it is started.
 
-    Raises WeightsError where the engine cannot run the model,
-    MissingExtraError where it is not installed.
+    Raises WeightsError where the engine cannot run the model, MissingExtraError where it is not installed.
     """
 
     def __init__(self, model: OnnxModel | ConvertedModel, name: ExportedName):
