@@ -78,9 +78,7 @@ def test_a_network_runs_in_every_engine_but_onnx(exported, people, expected, nam
 
 
 def test_commands_offer_every_engine():
-    assert get_args(evaluation.Engine) == get_args(
-        EngineName
-    )  # twice, so that --help imports nothing heavy
+    assert get_args(evaluation.Engine) == get_args(EngineName)  # twice, so that --help imports nothing heavy
     assert set(get_args(EngineName)) == {"auto", *OF_EXPORTED, *OF_NETWORKS}
 
 
