@@ -42,8 +42,20 @@ def test_a_colour_change_keeps_what_is_where():
     assert bool((recolored.diff(dim=2) > 0).all())
 
 
+def test_detail_is_lost_and_nothing_moves():
+    checks = (torch.arange(16)[:, None] + torch.arange(8)) % 2 * 100.0  # a chessboard has nothing but detail
+    batch = checks.expand(40, 3, 16, 8).contiguous(memory_format=torch.channels_last)
+    shrunk = changed(batch.clone(), shrink=0.5)
+    kept = [torch.equal(a, b) for a, b in zip(shrunk, batch, strict=True)]
+    assert 8 < sum(kept) < 32, "about half of the pictures"
+    assert min(float(picture.std()) for picture in shrunk) < 10 < float(batch[0].std())
+    assert shrunk.is_contiguous(memory_format=torch.channels_last)
+    steps = torch.linspace(0, 80, 16)[None, None, :, None].expand(20, 3, 16, 8).clone()  # a slope has none
+    assert (changed(steps.clone(), shrink=1.0) - steps)[:, :, 4:-4].abs().max() < 2
+
+
 def test_the_same_draw_gives_the_same_batch():
-    asked = {"flip": 0.5, "color": 0.2, "crop": 3, "erase": 0.5}
+    asked = {"flip": 0.5, "color": 0.2, "shrink": 0.5, "crop": 3, "erase": 0.5}
     assert torch.equal(changed(pictures(), **asked), changed(pictures(), **asked))
     assert not torch.equal(changed(pictures(), **asked), changed(pictures(), seed=2, **asked))
 

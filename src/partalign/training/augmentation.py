@@ -1,4 +1,4 @@
-"""Flips, colours, shifts and erasing of a training batch: a pure function of the random generator handed in."""
+"""Flips, colours, lost detail, shifts and erasing of a training batch: a pure function of the random generator handed in."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ def augment(
         pictures = torch.where(chosen[:, None, None, None], pictures.flip(3), pictures)
     if settings.color:
         pictures = _recolor(pictures, 1 + settings.color * _COLORS * draw.uniform(-1, 1, size=(count, 6))[share])
+    if settings.shrink:
+        shrunk, sizes = draw.random(count)[share] < settings.shrink, draw.uniform(0.25, 1, size=count)[share]
+        for row in np.flatnonzero(shrunk).tolist():
+            pictures[row] = _without_detail(pictures[row : row + 1], sizes[row])
     if settings.crop:
         pictures = _shift(pictures, settings.crop, draw.integers(0, 2 * settings.crop + 1, size=(count, 2))[share])
     if settings.erase:
@@ -54,6 +58,13 @@ def _recolor(pictures: Tensor, factors: np.ndarray) -> Tensor:
     pixels = grey + saturation * (pixels - grey)
     level = grey.mean(dim=(2, 3), keepdim=True)
     return (level + contrast * (pixels - level)).clamp(0, 255) + black
+
+
+def _without_detail(picture: Tensor, size: float) -> Tensor:
+    """Shrink a picture (1, 3, H, W) to a share of its sides and enlarge it again: a person farther from the camera."""
+    sides = [max(1, round(size * side)) for side in picture.shape[2:]]
+    small = F.interpolate(picture, sides, mode="bilinear", antialias=True)
+    return F.interpolate(small, picture.shape[2:], mode="bilinear")[0]
 
 
 def _shift(pictures: Tensor, most: int, corners: np.ndarray) -> Tensor:

@@ -84,13 +84,14 @@ class ScheduleSettings(_Settings):
 
 
 class AugmentSettings(_Settings):
-    """flip and erase are probabilities; crop is the largest shift in pixels after padding.
+    """flip, shrink and erase are probabilities; crop is the largest shift in pixels after padding.
 
-    color: how far light, contrast, saturation and white balance are changed, as a share (0: not at all).
+    shrink: of losing detail, by being shrunk, down to a quarter of its sides, and enlarged again. color: how far light, contrast, saturation and white balance are changed, as a share (0: not at all).
     """
 
     flip: float = Field(0.5, ge=0, le=1)
     color: float = Field(0.0, ge=0, lt=1)
+    shrink: float = Field(0.0, ge=0, le=1)
     crop: int = Field(0, ge=0)
     erase: float = Field(0.0, ge=0, le=1)
 
