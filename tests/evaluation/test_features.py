@@ -375,3 +375,4 @@ def test_damaged_files_are_read_or_refused(tmp_path, name):
 
 def test_a_missing_file_is_one_line(tmp_path):
     assert refused(tmp_path / "none.mat").endswith("none.mat: cannot be read as descriptors: No such file or directory")
+    assert "found another folder" in refused(tmp_path)

@@ -78,6 +78,8 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _kind(path: Path) -> str:
     """Return "npz", "parquet" or "mat", told by the first bytes of the file."""
+    if path.is_dir():
+        raise ValueError("expected a file, or a folder made by `partalign embed-many`, found another folder")
     with path.open("rb") as file:
         head = file.read(4)
     if head.startswith(b"PK"):
