@@ -33,11 +33,11 @@ class Measured:
 
     @property
     def where(self) -> str:
-        """Date, processor, load and note in a sentence's part."""
+        """Date, processor, and the note or, without one, the load in a sentence's part."""
         machine = self.machine
         what = machine.get("gpu") or f"{machine['cores']} cores of {machine['processor']}"
         load = "" if machine["load"] is None else f", load {machine['load']:.1f}"
-        return f"{self.date[:10]}, {what}{load}" + (f", {self.note}" if self.note else "")
+        return f"{self.date[:10]}, {what}" + (f", {self.note}" if self.note else load)
 
 
 def newest(files: Iterable[Path]) -> dict[str, Measured]:
