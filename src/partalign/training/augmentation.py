@@ -1,4 +1,4 @@
-"""Flips, colours, lost detail, shifts and erasing of a training batch: a pure function of the random generator handed in."""
+"""Flips, colours, lost detail, shifts and erasing of a batch: a pure function of the random generator handed in."""
 
 from __future__ import annotations
 

@@ -86,7 +86,8 @@ class ScheduleSettings(_Settings):
 class AugmentSettings(_Settings):
     """flip, shrink and erase are probabilities; crop is the largest shift in pixels after padding.
 
-    shrink: of losing detail, by being shrunk, down to a quarter of its sides, and enlarged again. color: how far light, contrast, saturation and white balance are changed, as a share (0: not at all).
+    shrink: of losing detail, by being shrunk, down to a quarter of its sides, and enlarged again.
+    color: how far light, contrast, saturation and white balance are changed, as a share (0: not at all).
     """
 
     flip: float = Field(0.5, ge=0, le=1)
