@@ -52,11 +52,15 @@ def embed_many(
 
     source: as `datasets.folder.walk_crops`. A crop that cannot be read is named in OUT/corrupt.csv. shard_size: crops
     in a shard, what is lost at the most when a worker dies. Raises ShardsError where `out` holds shards of another
-    list, model or option, or workers died; DatasetError, WeightsError, SaveError.
+    list, model or option, or workers died; DatasetError, WeightsError, DeviceError, SaveError.
     """
     if shard_size < 1:
         raise ShardsError(f"expected shards of one crop at least, found {shard_size}")
     path, folder = find_model(model).absolute(), Path(out).absolute()
+    if device != "cpu" and workers.ray is None and path.suffix != ".onnx":
+        from partalign.model.device import checked_device  # needs torch, which exported models do not
+
+        checked_device(device)  # before millions of crops are listed; on Ray it is a matter of the workers' machines
     shards = _open(Path(source), folder, path, shard_size=shard_size, precision=precision, flip=flip, engine=engine)
     missing = shards.missing()
     remaining = sum(map(shards.length, missing))

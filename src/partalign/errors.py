@@ -36,6 +36,10 @@ class ShapeError(PartAlignError, ValueError):
     """Arrays or tensors whose shapes do not fit each other or the network."""
 
 
+class DeviceError(PartAlignError):
+    """A device that torch does not know, or that this machine has not."""
+
+
 class EvaluationError(PartAlignError):
     """Embeddings or records that cannot be scored (NaN, no match at all, unknown crops)."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, least_cosine, require_pixels
 from partalign.errors import WeightsError
+from partalign.model.device import checked_device
 from partalign.model.input import network_input
 from partalign.model.network import PartAlignedNetwork
 from partalign.weights.formats import in_one_line
@@ -36,8 +37,8 @@ class NetworkEngine:
         name: Literal["torch", "torch-bf16", "compiled"] = "torch",
         source: Path | str = "the network",
     ):
-        self.name, self.device, self.source = name, torch.device(device), source
-        self.network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.name, self.device, self.source = name, checked_device(device), source
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.input_size, self.channels = network.input_size, network.channels
         self.chunk = CPU_CHUNK if self.device.type == "cpu" else GPU_CHUNK
         graphs = "reduce-overhead" if self.device.type == "cuda" else "default"

@@ -14,6 +14,7 @@ from partalign.errors import RecipeError
 from partalign.evaluation.evaluate import score_descriptors
 from partalign.evaluation.protocols import named
 from partalign.files import atomic_file
+from partalign.model.device import checked_device
 from partalign.progress import say
 from partalign.studies.claims import STUDIES, VARIANTS, Study, Variant
 from partalign.studies.controls import showing
@@ -108,8 +109,9 @@ def run_study(
     """Make every variant of a study with every seed, or those that are missing in the ground's folder.
 
     only_finished: train nothing, take up the runs that are there. Raises RecipeError for an unknown study or where none
-    of its variants can be made, and what training raises.
+    of its variants can be made, DeviceError, and what training raises.
     """
+    checked_device(device)  # before people are drawn and pose networks trained
     if name not in STUDIES:
         raise RecipeError(f"expected a study of {', '.join(STUDIES)}, found {name!r}; choose one of them")
     study = STUDIES[name]

@@ -18,6 +18,7 @@ from partalign import progress
 from partalign.datasets.keypoints import LIMBS, MIRROR, PoseExamples
 from partalign.errors import RecipeError, TrainingError
 from partalign.images import Pictures
+from partalign.model.device import checked_device
 from partalign.model.input import network_input
 from partalign.model.joints import find_joints
 from partalign.model.network import build_network
@@ -109,14 +110,14 @@ class PoseTrainer:
     """A part stream, its optimiser and its examples; `step(i)` makes iteration i."""
 
     def __init__(self, settings: PoseSettings, examples: PoseExamples, device: str = "cpu"):
-        self.settings, self.device = settings, torch.device(device)
+        self.settings, self.device = settings, checked_device(device)
         torch.manual_seed(settings.seed)
         stream = build_network(settings.network).parts
         if stream is None:
             raise RecipeError(
                 "pretrain-parts needs a network with a part stream: set network.parts and a pooling that uses it"
             )
-        self.stream: PartStream = stream.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stream: PartStream = stream.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if settings.weights.parts is not None:
             load_stream(stream, settings.weights.parts)
         self.training, self.held_out = _split_by_person(examples, settings.held_out, settings.seed)

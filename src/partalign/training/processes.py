@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from partalign.errors import TrainingError
+from partalign.model.device import checked_device
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others, who may be evaluating."""
@@ -82,8 +83,8 @@ def first_process() -> bool:
 def joined(device: str) -> Iterator[tuple[Processes, str]]:
     """Join the processes that `torchrun` started; yields them and the device that this one computes on.
 
-    On GPUs ("cuda") every process takes the one of its place on its machine. Raises TrainingError where the others
-    cannot be met.
+    On GPUs ("cuda") every process takes the one of its place on its machine. Raises DeviceError where it has
+    none, TrainingError where the others cannot be met.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -91,6 +92,7 @@ def joined(device: str) -> Iterator[tuple[Processes, str]]:
         return
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if checked_device(device).type == "cuda":
         torch.cuda.set_device(device)
     try:
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)

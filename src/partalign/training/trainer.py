@@ -22,6 +22,7 @@ from partalign.embedding import Embedder, OnError, evaluate
 from partalign.errors import TrainingError, WeightsError
 from partalign.evaluation.scores import Scores
 from partalign.images import Pictures
+from partalign.model.device import checked_device
 from partalign.model.input import network_input
 from partalign.model.network import PartAlignedNetwork, build_network
 from partalign.training.augmentation import augment
@@ -92,7 +93,7 @@ class Trainer:
         prepare: Prepare | None = None,
         processes: Processes = ALONE,
     ):
-        self.settings, self.device, self.processes = settings, torch.device(device), processes
+        self.settings, self.device, self.processes = settings, checked_device(device), processes
         if settings.batch.size < 2 * processes.count:
             raise TrainingError(
                 f"expected at least two crops of a batch for each process, found {settings.batch.size} for "
@@ -100,16 +101,16 @@ class Trainer:
             )
         torch.manual_seed(settings.seed)
         network = (prepare or prepare_network)(settings)
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         processes.share_statistics(self.network)
         self.pictures = Pictures(crops, self.network.input_size, on_error=on_error)
         # A damaged crop is met now, not hours later.
         self.rows = self.pictures.readable
         persons, labels = np.unique([str(crops[row].person) for row in self.rows], return_inverse=True)
-        self.labels = torch.from_numpy(labels).to(device)
+        self.labels = torch.from_numpy(labels).to(self.device)
         self.head = None
         if settings.loss.identity_weight:
-            self.head = IdentityHead(self.network.channels, len(persons), settings.loss.smoothing).to(device)
+            self.head = IdentityHead(self.network.channels, len(persons), settings.loss.smoothing).to(self.device)
         self.sampler = _make_sampler(settings, labels, [crops[row].camera for row in self.rows])
         self.optimizer = make_optimizer(
             self._named_parameters(), lambda name: _is_new(name, settings), settings.optimizer
@@ -241,7 +242,7 @@ def train(
     Started by `torchrun`, processes train together; the first one writes and evaluates.
     Returns the model's path and its scores on the split's query and gallery (None where there are none, and in other
     processes than the first).
-    Raises TrainingError, PictureError, WeightsError, SaveError; what was saved before stays.
+    Raises TrainingError, PictureError, WeightsError, DeviceError, SaveError; what was saved before stays.
     """
     with joined(device) as (processes, device):
         run = Run(out, settings, resume=resume, writes=processes.first)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from partalign.errors import RecipeError, WeightsError
 from partalign.files import atomic_file
 from partalign.model.appearance import GoogLeNet
+from partalign.model.device import checked_device
 from partalign.model.network import NetworkSettings, PartAlignedNetwork, build_network
 from partalign.model.parts import OpenPose
 from partalign.weights.caffe import googlenet_tensors, read_caffemodel
@@ -127,9 +128,9 @@ def load_stream(stream: nn.Module, path: Path) -> None:
 def load_model(model: str | Path | None = None, device: torch.device | str = "cpu") -> PartAlignedNetwork:
     """Build a trained network, in evaluation mode: of a file, a shipped model's name, or None for the default one.
 
-    Raises WeightsError.
+    Raises WeightsError, DeviceError.
     """
-    path = find_model(model)
+    path, device = find_model(model), checked_device(device)
     tensors, description = read_checkpoint(path)
     settings = _settings(path, description)
     if _values_of_widest_layer(settings) > _SMALL + sum(tensor.numel() for tensor in tensors.values()):
