@@ -12,7 +12,7 @@ import pytest
 
 from gallery_records import MODEL, records, vectors
 from partalign.errors import GalleryError
-from partalign.gallery import Filter, database, open_gallery
+from partalign.gallery import Filter, Record, database, open_gallery
 
 
 @pytest.fixture
@@ -158,14 +158,23 @@ def test_verify_names_what_was_damaged(folder):
 
 def test_nothing_of_the_forgotten_stays_in_the_files(folder):
     secret = vectors(1234)
+    told = {"person": "secretname", "secretfield": 1}  # names of fields are nobody's
     with open_gallery(folder, model=MODEL) as gallery:
-        gallery.add(records(99, person="secretname", source="secretfile"), secret, [b"\xff\xd8secretpicture"])
-        gallery.update(Filter(ids=("r0003",)), person="other")
+        made = [Record("secretid", "secretname", source="secretfile", tracklet="secrettracklet", tags=("x",))]
+        gallery.add(made, secret, [b"\xff\xd8secretpicture"])
+        gallery.update(Filter(ids=("r0003",)), tags=("not:secretname", "y"))
+        gallery.update(Filter(ids=("r0004",)), tags=("not:secretname",))
+        for details in (told, {"like": ["secretid", "r0001"]}, {"where": {"tags": ["not:secretname"]}}):
+            gallery.log("search", **details)
+        gallery.log("search", tracklet="secrettracklet", where={"sources": ["secretfile"]})
         found = b"".join(contents(folder).values())
-        assert all(word in found for word in (b"secretname", b"secretfile", b"secretpicture", secret.tobytes()))
+        words = [b"secret" + word for word in (b"name", b"id", b"file", b"tracklet", b"picture")]
+        assert all(word in found for word in (*words, b"not:secretname", secret.tobytes()))
         assert gallery.forget(person="secretname") == 1
-        found = b"".join(contents(folder).values())
-    assert not any(word in found for word in (b"secret", secret.tobytes()))
+        found = b"".join(contents(folder).values()).replace(b"secretfield", b"")
+        assert not any(word in found for word in (b"secret", secret.tobytes()))
+        assert gallery.verify() == []
+        assert [gallery.get(name).tags for name in ("r0003", "r0004")] == [("y",), ()]
 
 
 def test_a_replaced_descriptor_is_overwritten(folder):

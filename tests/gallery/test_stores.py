@@ -9,7 +9,7 @@ import pytest
 
 from gallery_records import MODEL, records, vectors
 from partalign.errors import GalleryError
-from partalign.gallery import Filter, ModelName, Record, open_gallery
+from partalign.gallery import Filter, ModelName, Record, forgetting, open_gallery
 
 JPEG = b"\xff\xd8 a small picture \xff\xd9"
 
@@ -227,6 +227,70 @@ def test_forget_by_person_and_by_age(gallery):
     assert "p3" not in told
     with pytest.raises(GalleryError, match="either"):
         gallery.forget()
+
+
+def details(gallery, action):
+    return [entry.details for entry in gallery.entries() if entry.action == action]
+
+
+def test_who_is_forgotten_is_in_no_tag_and_no_line_of_the_log(gallery):
+    fill(gallery)
+    gallery.update(Filter(ids=("r0040", "r0041")), tags=("not:p3", "not:p4", "night"))
+    gallery.update(Filter(ids=("r0042",)), tags=("not:p3",))
+    gallery.log("search", like=["r0009", "r0040"], where={"persons": ["p3", "p4"], "tags": ["not:p3"]}, results=20)
+    gallery.log("search", tracklet="t5", camera="c0", results=3)  # of r0010 and r0011, who are p3
+    gallery.log("search", tracklet="t4", camera="c0", results=3)  # of r0008 and r0009: p2's crop is left
+    gallery.log("confirm", person="p3", record="r0041")
+    lines = len(gallery.entries())
+    assert gallery.forget(person="p3", who="test") == 3
+    assert gallery.get("r0040").tags == ("night", "not:p4")
+    assert gallery.get("r0042").tags == ()
+    assert gallery.values("tags").keys() == {"night", "not:p4"}
+    mark = "(forgotten)"
+    assert details(gallery, "search") == [
+        {"tracklet": "t4", "camera": "c0", "results": 3},
+        {"tracklet": mark, "camera": "c0", "results": 3},
+        {"like": [mark, "r0040"], "where": {"persons": [mark, "p4"], "tags": [mark]}, "results": 20},
+    ]
+    assert details(gallery, "confirm") == [{"person": mark, "record": "r0041"}]
+    assert len(gallery.entries()) == lines + 1, "no line is lost, and this is one"
+    assert (gallery.entries(1)[0].action, gallery.entries(1)[0].details) == ("forget a person", {"removed": 3})
+    assert gallery.verify() == []
+
+
+def test_a_name_without_records_is_forgotten_in_tags_and_log_too(gallery):
+    fill(gallery, 3)
+    gallery.update(Filter(ids=("r0001",)), tags=("not:late",))
+    gallery.log("merge", names=["late", "later"])
+    assert gallery.forget(person="late") == 0
+    assert gallery.get("r0001").tags == ()
+    assert details(gallery, "merge") == [{"names": ["(forgotten)", "later"]}]
+
+
+def test_by_age_who_has_no_record_left_is_forgotten(gallery):
+    old, new = 1.5e9, 1.7e9
+    made = [Record("a", "anna", time=old, tracklet="t", source="s"), Record("b", "berta", time=old, source="s")]
+    made += [Record("c", "berta", time=new, tags=("not:anna", "not:carla"), source="s")]
+    gallery.add(made, vectors(1, 2, 3))
+    gallery.log("search", like=["a", "b", "c"], where={"persons": ["anna", "berta", "carla"], "sources": ["s"]})
+    gallery.log("search", tracklet="t", where={"until": old})
+    assert gallery.forget(before=1.6e9) == 2
+    assert gallery.get("c").tags == ("not:carla",)
+    mark = "(forgotten)"
+    assert details(gallery, "search") == [
+        {"tracklet": mark, "where": {"until": old}},
+        {"like": [mark, mark, "c"], "where": {"persons": [mark, "berta", "carla"], "sources": ["s"]}},
+    ]
+
+
+def test_forgetting_reaches_every_line_of_a_long_log(gallery, monkeypatch):
+    monkeypatch.setattr(forgetting, "_AT_ONCE", 2)
+    for number in range(7):
+        gallery.log("search", where={"persons": ["anna"]}, number=number)
+    gallery.forget(person="anna")
+    assert details(gallery, "search") == [
+        {"where": {"persons": ["(forgotten)"]}, "number": number} for number in reversed(range(7))
+    ]
 
 
 def test_the_log_keeps_who_searched(gallery):

@@ -176,6 +176,21 @@ def test_confirming_after_all_clears_the_rejection(client, search):
     assert result.id in ids(ask(client, like=[asked.id], limit=200))
 
 
+def test_who_is_forgotten_is_neither_explained_nor_named_again(client, search):
+    asked = first(search, persons=("0002",))
+    other, third = search.gallery.records(Filter(labelled=False), limit=2)
+    decided = {"like": [asked.id], "record": other.id, "same": False}
+    assert client.post("/api/decisions", json=decided).json()["person"] == "0002"
+    explained = {"like": [asked.id], "record": third.id}
+    assert client.post("/api/explanations", json=explained).status_code == 200
+    assert client.post("/api/forget", json={"person": "0002"}).json()["removed"] > 0
+    assert client.post("/api/explanations", json=explained).status_code == 404
+    assert not client.app.state.service._explained
+    assert search.gallery.get(other.id).tags == ("morning",)
+    assert "0002" not in client.get("/api/log").text
+    assert asked.id not in client.get("/api/log").text
+
+
 def test_thumbnails_records_values_and_figures(client, search, people):
     record = first(search)
     picture = client.get(f"/api/thumbnails/{record.id}")

@@ -62,7 +62,7 @@ class Gallery(ABC):
         """Set the person (or none) of each of these ids, all or none; ids that are not there are passed over."""
 
     @abstractmethod
-    def remove(self, where: Filter, *, who: str | None = None, action: str = "remove") -> int:
+    def remove(self, where: Filter, *, who: str | None = None) -> int:
         """Remove all records that pass, with descriptors and thumbnails; returns how many. The log says so."""
 
     @abstractmethod
@@ -112,6 +112,10 @@ class Gallery(ABC):
     @abstractmethod
     def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:
         """Return for each query (Q, D) of unit length the best `count` records that pass."""
+
+    @abstractmethod
+    def _forget(self, where: Filter, person: str | None, action: str, who: str | None) -> int:
+        """Remove all records that pass and `forgetting.erase` them, in one transaction; returns how many."""
 
     def build_index(self, queries: int = 100, count: int = 10) -> float:  # noqa: ARG002 - for those that have one
         """Build an approximate index, used where a search says `exact=False`; returns its `recall`."""
@@ -195,13 +199,15 @@ class Gallery(ABC):
         """Remove everything of a person, or everything older than a date (seconds since 1970); returns how many.
 
         Nothing of it can be read from the store's files afterwards. A record's age is that of its `time` where this is
-        a date, else of when it was added. The log says that it was done and how many, not who was forgotten.
+        a date, else of when it was added. What names the records is also taken out of the tags of others (`not:NAME`)
+        and of the log, where a mark stands in its place: their ids, and names of persons, tracklets and sources that no
+        record has any more. The log says that it was done and how many, not who was forgotten.
         """
         if (person is None) == (before is None):
             raise GalleryError("expected either a person or an age to forget: give one of them")
         if person is not None:
-            return self.remove(Filter(persons=(person,)), who=who, action="forget a person")
-        return self.remove(Filter(older_than=before), who=who, action="forget by age")
+            return self._forget(Filter(persons=(person,)), person, "forget a person", who)
+        return self._forget(Filter(older_than=before), None, "forget by age", who)
 
     def pages(self, where: Filter = EVERYTHING, size: int = 1000) -> Iterator[list[Record]]:
         """Yield all records that pass, `size` at a time."""

@@ -27,11 +27,21 @@ def joined_tags(tags: Sequence[str]) -> str:
     return "".join(f"\n{tag}" for tag in sorted(set(tags))) + "\n" if tags else ""
 
 
+def split_tags(cell: str) -> list[str]:
+    """Return the tags of such a cell."""
+    return cell.split("\n")[1:-1]
+
+
+def retagged(cell: str, add: str, drop: str) -> str:
+    """Return tags as one cell with some added, then some dropped: a function of SQL, so that lists come as JSON."""
+    return joined_tags(list({*split_tags(cell), *json.loads(add)} - {*json.loads(drop)}))
+
+
 def record_of(row: Sequence[Any]) -> Record:
     """Return the record of a row of `FIELDS`."""
     *plain, tags, box, added = row
     frame = None if box is None else tuple(json.loads(box))
-    return stored_record(*plain, tuple(tags.split("\n")[1:-1]), frame, added)
+    return stored_record(*plain, tuple(split_tags(tags)), frame, added)
 
 
 def checksum(vector: np.ndarray) -> int:

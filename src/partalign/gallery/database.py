@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from partalign.errors import GalleryError
+from partalign.gallery.cells import retagged
 
 NAME = "gallery.sqlite"
 FORMAT = 1
@@ -57,6 +58,7 @@ class Database:
                 isolation_level=None,
                 check_same_thread=False,
             )
+            self._connection.create_function("retagged", 3, retagged, deterministic=True)
             self._connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from anybody
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA secure_delete = ON")  # zeros in place of what was removed

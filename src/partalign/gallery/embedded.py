@@ -29,6 +29,7 @@ from partalign.gallery.base import (
 )
 from partalign.gallery.cells import FIELDS, cells_of, checksum, joined_tags, record_of
 from partalign.gallery.database import NAME, Database
+from partalign.gallery.forgetting import NAMED, erase
 from partalign.gallery.matching import Hits
 from partalign.gallery.matrix import map_rows, sync_folder, wipe_rows, write_rows
 from partalign.gallery.ranking import best_rows
@@ -125,15 +126,11 @@ class EmbeddedGallery(Gallery):
         with self._changing():
             self._database.many("UPDATE crops SET person = ? WHERE id = ?", rows)
 
-    def remove(self, where: Filter, *, who: str | None = None, action: str = "remove") -> int:
+    def remove(self, where: Filter, *, who: str | None = None) -> int:
         """See `Gallery.remove`."""
-        text, values = condition(where, SQLITE)
         with self._changing():
-            run = self._database.execute
-            run(f"DELETE FROM thumbnails WHERE id IN (SELECT id FROM crops WHERE {text})", values)  # noqa: S608
-            run(f"INSERT INTO free (slot) SELECT slot FROM crops WHERE {text}", values)  # noqa: S608
-            removed = len(run(f"DELETE FROM crops WHERE {text} RETURNING slot", values))  # noqa: S608
-            self._log(action, who, {"removed": removed})
+            removed = len(self._delete(where))
+            self._log("remove", who, {"removed": removed})
         self._wipe()
         self._database.forget_journal()
         return removed
@@ -216,6 +213,23 @@ class EmbeddedGallery(Gallery):
     def close(self) -> None:
         """See `Gallery.close`."""
         self._database.close()
+
+    def _forget(self, where: Filter, person: str | None, action: str, who: str | None) -> int:
+        with self._changing():
+            removed = self._delete(where)
+            erase(self._database.execute, SQLITE, removed, person, self.values("tags"))
+            self._log(action, who, {"removed": len(removed)})
+        self._wipe()
+        self._database.forget_journal()
+        return len(removed)
+
+    def _delete(self, where: Filter) -> list[tuple]:
+        """Remove all records that pass, within a change; returns what `erase` needs of each."""
+        text, values = condition(where, SQLITE)
+        run = self._database.execute
+        run(f"DELETE FROM thumbnails WHERE id IN (SELECT id FROM crops WHERE {text})", values)  # noqa: S608
+        run(f"INSERT INTO free (slot) SELECT slot FROM crops WHERE {text}", values)  # noqa: S608
+        return run(f"DELETE FROM crops WHERE {text} RETURNING {', '.join(NAMED)}", values)  # noqa: S608
 
     def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:  # noqa: ARG002
         while True:

@@ -18,6 +18,9 @@ FIRST_DATE = 1e8
 """A `time` from here on (March 1973) counts seconds since 1970, UTC: a date. A smaller one counts seconds from the
 start of a video, or frames: a place in its source."""
 
+REJECTED = "not:"
+"""A record with this tag and a person's name behind it was rejected for that person."""
+
 _LONGEST = 4096  # characters of a text
 _NO_LINE = re.compile("[\n\r\0\ud800-\udfff]")  # the last: halves of a character, of file names that are no Unicode
 

@@ -23,6 +23,7 @@ from partalign.gallery.base import (
 )
 from partalign.gallery.cells import checksum
 from partalign.gallery.connection import FORMAT, Connection
+from partalign.gallery.forgetting import NAMED, erase
 from partalign.gallery.matching import Hits
 from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record, stored_record
 from partalign.gallery.sql import POSTGRES, condition
@@ -107,16 +108,13 @@ class ServerGallery(Gallery):
         with self._server.transaction():
             self._server.run(statement, ([person for person, _ in rows], [name for _, name in rows]))
 
-    def remove(self, where: Filter, *, who: str | None = None, action: str = "remove") -> int:
+    def remove(self, where: Filter, *, who: str | None = None) -> int:
         """See `Gallery.remove`."""
         text, values = condition(where, POSTGRES)
         statement = f"WITH done AS (DELETE FROM crops WHERE {text} RETURNING 1) SELECT count(*) FROM done"  # noqa: S608
         with self._server.transaction():
             removed = self._server.run(statement, values)[0][0]
-            self._log(action, who, {"removed": removed})
-        if action != "remove" and removed:
-            self._server.script("VACUUM crops")
-            self._server.script("VACUUM thumbnails")
+            self._log("remove", who, {"removed": removed})
         return removed
 
     def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
@@ -211,6 +209,16 @@ class ServerGallery(Gallery):
     def close(self) -> None:
         """See `Gallery.close`."""
         self._server.close()
+
+    def _forget(self, where: Filter, person: str | None, action: str, who: str | None) -> int:
+        text, values = condition(where, POSTGRES)
+        with self._server.transaction():
+            removed = self._server.run(f"DELETE FROM crops WHERE {text} RETURNING {', '.join(NAMED)}", values)  # noqa: S608
+            erase(self._server.run, POSTGRES, removed, person, self.values("tags"))
+            self._log(action, who, {"removed": len(removed)})
+        for table in ("crops", "thumbnails", "log"):
+            self._server.script(f"VACUUM {table}")
+        return len(removed)
 
     def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:
         approximate = not exact and self._indexed()

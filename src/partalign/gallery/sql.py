@@ -1,4 +1,4 @@
-"""Filters as SQL. SQLite and PostgreSQL differ in two conditions; values always go beside the text, never into it."""
+"""Filters and changes as SQL. SQLite and PostgreSQL differ in lists; values go beside the text, never into it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from partalign.gallery.cells import joined_tags
 from partalign.gallery.records import FIRST_DATE, Filter
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How an engine says "one of these" and "has this tag", and what values it wants for them; `?` is a value."""
+    """How an engine says "one of these", "has this tag" and "the tags, some added, some dropped"; `?` is a value.
+
+    texts, tag, tags: what values it wants for several texts, for a tag to look for, for all tags of a record.
+    """
 
     any_of: str
     texts: Callable[[Sequence[str]], Any]
     has_tag: str
     tag: Callable[[str], Any]
+    retagged: str
+    tags: Callable[[Sequence[str]], Any]
 
 
-SQLITE = Dialect("{} IN (SELECT value FROM json_each(?))", json.dumps, "instr(tags, ?) > 0", lambda tag: f"\n{tag}\n")
-POSTGRES = Dialect("{} = ANY(?)", list, "tags @> ARRAY[?]::text[]", str)
+SQLITE = Dialect(
+    any_of="{} IN (SELECT value FROM json_each(?))",
+    texts=json.dumps,
+    has_tag="instr(tags, ?) > 0",
+    tag=lambda tag: f"\n{tag}\n",
+    retagged="retagged(tags, ?, ?)",  # of cells.py
+    tags=joined_tags,
+)
+POSTGRES = Dialect(
+    any_of="{} = ANY(?)",
+    texts=list,
+    has_tag="tags @> ARRAY[?]::text[]",
+    tag=str,
+    retagged='ARRAY(SELECT DISTINCT tag COLLATE "C" FROM unnest(tags || ?::text[]) AS tag '
+    "WHERE tag <> ALL(?::text[]) ORDER BY 1)",
+    tags=lambda tags: sorted(set(tags)),
+)
 
 _LISTS = {"cameras": "camera", "persons": "person", "tracklets": "tracklet", "sources": "source", "ids": "id"}
 _RANGES = {

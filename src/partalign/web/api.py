@@ -10,10 +10,11 @@ from fastapi import Path as InPath
 from fastapi.security import HTTPBearer
 
 from partalign.gallery import Filter
+from partalign.gallery.records import REJECTED
 from partalign.web import schemas
 from partalign.web.access import Client, Role
 from partalign.web.schemas import Problem, Text
-from partalign.web.service import REJECTED, By, Service
+from partalign.web.service import By, Service
 
 _REFUSALS = (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 503)
 
@@ -122,13 +123,16 @@ def change(name: Id, wanted: schemas.Change, the: The, who: Editor, request: Req
 def remove(name: Id, the: The, who: Admin, request: Request) -> schemas.Count:
     """Remove a record with its descriptor and thumbnail; its picture file stays."""
     the.record(name)
-    return schemas.Count(removed=the.gallery.remove(Filter(ids=(name,)), who=_name(request, who)))
+    removed = the.gallery.remove(Filter(ids=(name,)), who=_name(request, who))
+    the.forget_explanations()
+    return schemas.Count(removed=removed)
 
 
 @router.post("/forget")
 def forget(wanted: schemas.Forget, the: The, who: Admin, request: Request) -> schemas.Count:
     """Remove all records of a person, or all older than a date; nothing of them can be read afterwards."""
     removed = the.gallery.forget(person=wanted.person, before=wanted.before, who=_name(request, who))
+    the.forget_explanations()
     return schemas.Count(removed=removed)
 
 

@@ -10,10 +10,10 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
 from partalign import __version__
-from partalign.gallery.records import FIRST_DATE
+from partalign.gallery.records import FIRST_DATE, REJECTED
 from partalign.web.access import SESSION_SECONDS, Access, Client, Role
 from partalign.web.guard import COOKIE, SIGN_IN, session_key
-from partalign.web.service import REJECTED, Service
+from partalign.web.service import Service
 
 FOLDER = Path(__file__).parent
 

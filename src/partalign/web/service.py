@@ -21,6 +21,7 @@ from PIL import Image
 from partalign.errors import ExplanationError, PictureError
 from partalign.explanation import Explanation, explain
 from partalign.gallery import Filter, Match, Record
+from partalign.gallery.records import REJECTED
 from partalign.images import read_picture
 from partalign.pictures.explanation import draw_explanation
 from partalign.pictures.theme import DARK, LIGHT
@@ -28,9 +29,6 @@ from partalign.search import PictureSearch, thumbnail
 from partalign.web.limits import Limits, Turns
 from partalign.web.queries import Queries
 from partalign.web.uploads import check_picture
-
-REJECTED = "not:"
-"""A record with this tag and a person's name behind it was rejected for that person."""
 
 _SAME = 0.99  # cosine of a picture's descriptor and the stored one from which on it is the picture that was added
 _EXPLANATIONS = 32
@@ -134,10 +132,11 @@ class Service:
 
     def explain(self, by: By, name: str) -> Explained:
         """Explain a result: of several pictures searched by, by the one most like it. Raises ExplanationError."""
-        key = (by, name)
+        key, record = (by, name), self.record(name)
+        self._records_by(by)  # what was removed since it was explained is not explained again
         if key in self._explained:
             return self._explained[key]
-        record, stored = self.record(name), self.gallery.vectors([name])[0]
+        stored = self.gallery.vectors([name])[0]
         with self._turns.turn():
             first = self._nearest(by, stored)
             picture, small = self._picture(record, stored)
@@ -148,6 +147,10 @@ class Service:
         while len(self._explained) > _EXPLANATIONS:
             self._explained.popitem(last=False)
         return self._explained[key]
+
+    def forget_explanations(self) -> None:
+        """Drop what is held in memory of records that are being removed."""
+        self._explained.clear()
 
     def decide(self, by: By, name: str, same: bool, person: str | None) -> tuple[str, list[Record]]:
         """Confirm or reject a result: it becomes the person's who is searched for, or is tagged as not theirs.
