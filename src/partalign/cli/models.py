@@ -1,8 +1,13 @@
-"""partalign models, partalign pack."""
+"""partalign models, partalign average, partalign pack."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Shares = Annotated[list[float] | None, Parameter(consume_multiple=True, negative="")]
 
 
 def models(model: str | None = None) -> None:
@@ -26,6 +31,22 @@ def models(model: str | None = None) -> None:
         info = read_info(path)
         figures = ", ".join(f"{key} {info.results[key]:.1%}" for key in ("rank-1", "mAP") if key in info.results)
         print(f"{name:24}{path.stat().st_size / 1e6:.1f} MB  {info.title}: {figures}\n    {path.with_suffix('.md')}")
+
+
+def average(*sources: Path, out: Path, shares: Shares = None) -> None:
+    """Average the weights of models that were trained on from the same start, often better than each of them.
+
+    Example: partalign average runs/a/model.safetensors runs/b/model.safetensors --shares 0.4 0.6 --out both.safetensors
+
+    Args:
+        sources: model files of the same settings
+        out: the file to write; score it with partalign evaluate
+        shares: how much each counts; without, all alike
+    """
+    from partalign.weights.packing import average_models
+
+    average_models(sources, out, shares)
+    print(f"{out}: the average of {len(sources)} models")
 
 
 def pack(source: Path, target: Path, *, scores: Path | None = None) -> None:
