@@ -10,7 +10,7 @@ import pytest
 from partalign.datasets import load_dataset
 from partalign.embedding import Embedder, evaluate
 from partalign.errors import RecipeError
-from partalign.studies import STUDIES, GeneratedPeople, RealPeople, Size, report, run_study
+from partalign.studies import STUDIES, GeneratedPeople, RealPeople, Size, SmallRealPeople, report, run_study
 from partalign.studies.claims import VARIANTS
 from partalign.studies.run import read_finding
 from partalign.training.run import Run
@@ -128,7 +128,32 @@ def test_a_study_of_real_people_leaves_out_what_it_cannot_make(tiny_market, tmp_
     assert "R-CPM has no limb maps" in found.left_out["limbs"]
     found = run_study("architecture", RealPeople(tmp_path, tiny_market), [], only_finished=True)
     assert found.left_out.keys() == {"residual-baseline", "residual-frozen", "residual-trained"}
+    assert all("--keypoints" in why for why in found.left_out.values())
+    found = run_study("misalignment", RealPeople(tmp_path, tiny_market), [], only_finished=True)
+    assert len(found.left_out) == 6
     assert set(found.left_out.values()) == {"it needs generated people"}
+
+
+def test_small_streams_learn_from_real_people_and_the_joints_of_those_to_train_on(studied, tmp_path):
+    people = studied[0] / "people-0"  # a data set with joints, as good as real
+    ground = SmallRealPeople(tmp_path, people, people / "keypoints.csv", size=SIZE)
+    found = run_study("architecture", ground, range(1))
+    assert found.measured == list(STUDIES["architecture"].variants)
+    assert (found.where, found.each, found.changes) == ("market1501, small streams", "seed", ())
+    assert set(found.pck) == {"pose-0"}
+    assert not (tmp_path / "people-0").exists()
+    training = {crop.path.name for crop in load_dataset("market1501", people).train}
+    assert {path.name for path in ground._joints("", 0).paths} == training
+    settings = ground.settings(VARIANTS["residual-trained"], 1, make=False)
+    assert (settings.network.appearance, settings.weights.appearance) == ("light-residual", None)
+    assert ground.lacks(VARIANTS["frozen-foreign"]) == "it needs generated people"
+
+
+def test_joints_without_their_data_set_are_refused(tmp_path):
+    words = ["study", "parts", "--keypoints", "joints.csv", "--out", str(tmp_path)]
+    run = subprocess.run([sys.executable, "-m", "partalign", *words], capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert "--keypoints: expected --data too" in run.stderr
 
 
 def test_the_command_on_real_people(tiny_market, tmp_path):

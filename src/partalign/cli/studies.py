@@ -17,6 +17,7 @@ def study(
     worlds: PositiveInt = 3,
     data: Path | None = None,
     dataset: str = "market1501",
+    keypoints: Path | None = None,
     seeds: PositiveInt = 3,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     finished: Flag = False,
@@ -25,8 +26,8 @@ def study(
     """Put a claim of the paper to the test: its variants side by side, with a table, a plot and whether it held.
 
     Without a name, lists the studies. On generated people a study takes minutes; with --data, real ones, by the recipes
-    short-*, half an hour on two cores for each variant and seed. What is finished in --out is kept and shared by all
-    studies: after Ctrl-C the same command goes on.
+    short-*, half an hour on two cores for each variant and seed, or with --keypoints minutes again. What is finished in
+    --out is kept and shared by all studies: after Ctrl-C the same command goes on.
 
     Example: partalign study parts --worlds 3 --out studies
 
@@ -36,6 +37,8 @@ def study(
         worlds: so many worlds of generated people, each with weights and a pose network of its own
         data: the folder of a data set, in place of generated people
         dataset: which data set it is: market1501, dukemtmc, cuhk03, cuhk01, mars, or folder (your own crops)
+        keypoints: with --data, joints of its training crops, a CSV (name:keypoints_y:keypoints_x): the small streams of
+            generated people learn from them, a minute or two for each variant and seed
         seeds: with --data, so many trainings of each variant
         set_: change one setting of all variants, KEY=VALUE; may be repeated
         finished: train nothing, only take up runs that are finished in --out (folders such as baseline-0)
@@ -49,10 +52,18 @@ def study(
         return
     from rich.console import Console
 
-    from partalign.studies import GeneratedPeople, RealPeople, report, run_study
+    from partalign.errors import RecipeError
+    from partalign.studies import GeneratedPeople, RealPeople, SmallRealPeople, report, run_study
 
     changes = set_ or ()
-    ground = GeneratedPeople(out, changes) if data is None else RealPeople(out, data, dataset, changes)
+    if data is None and keypoints is not None:
+        raise RecipeError("--keypoints: expected --data too, the data set that they belong to, found none; give it")
+    if data is None:
+        ground = GeneratedPeople(out, changes)
+    elif keypoints is None:
+        ground = RealPeople(out, data, dataset, changes)
+    else:
+        ground = SmallRealPeople(out, data, keypoints, dataset, changes)
     chosen = [name for word in names for name in (STUDIES if word == "all" else [word])]
     for name in chosen:
         finding = run_study(

@@ -29,7 +29,7 @@ class Variant:
     frozen: the pose network stays as it is. people: a kind of `PEOPLE`. pose: the kind that its part stream was
     pre-trained on, None for never. sees: whose picture the part stream is given; "another": a training crop drawn for
     each crop, "mean": the mean training crop, the same for all. rerank: score after k-reciprocal re-ranking, the
-    network being that of the variant `of`. published: the recipe of the paper's row. generated: needs generated people.
+    network being that of the variant `of`. published: the recipe of the paper's row.
     """
 
     label: str
@@ -42,7 +42,11 @@ class Variant:
     of: str | None = None
     rerank: bool = False
     published: str | None = None
-    generated: bool = False
+
+    @property
+    def generated(self) -> bool:
+        """Whether it needs people or poses of a kind that only generated people come in."""
+        return bool(self.people or self.pose)
 
 
 @dataclass(frozen=True)
@@ -98,27 +102,32 @@ VARIANTS: dict[str, Variant] = {
     "joints": Variant("joints only", changes=('network.maps="joints"',), published="market1501-joints"),
     "limbs": Variant("limbs only", changes=('network.maps="limbs"',), published="market1501-limbs"),
     "internal": Variant("internal only", changes=('network.maps="internal"',), published="market1501-internal"),
-    "residual-baseline": Variant("residual: baseline", "baseline", (RESIDUAL,), pose=None, generated=True),
-    "residual-frozen": Variant("residual: frozen", changes=(RESIDUAL,), frozen=True, generated=True),
-    "residual-trained": Variant("residual: trained", changes=(RESIDUAL,), generated=True),
+    "residual-baseline": Variant("residual: baseline", "baseline", (RESIDUAL,), pose=None),
+    "residual-frozen": Variant("residual: frozen", changes=(RESIDUAL,), frozen=True),
+    "residual-trained": Variant("residual: trained", changes=(RESIDUAL,)),
     "dilated": Variant("dilated", changes=("network.dilation=true",), published="market1501-openpose-dilated"),
     "baseline-dilated": Variant("baseline, dilated", "baseline", ("network.dilation=true",), pose=None),
     "baseline-reranked": Variant("baseline, re-ranked", "baseline", pose=None, of="baseline", rerank=True),
     "reranked": Variant("part-aligned, re-ranked", of="trained", rerank=True),
     "stripes": Variant("stripes, poor boxes", "baseline", (STRIPES,), pose=None),
-    "stripes-half": Variant("stripes, fair boxes", "baseline", (STRIPES,), people="half", pose=None, generated=True),
-    "stripes-aligned": Variant(
-        "stripes, tight boxes", "baseline", (STRIPES,), people="aligned", pose=None, generated=True
-    ),
-    "baseline-half": Variant("baseline, fair boxes", "baseline", people="half", pose=None, generated=True),
-    "baseline-aligned": Variant("baseline, tight boxes", "baseline", people="aligned", pose=None, generated=True),
-    "trained-half": Variant("part-aligned, fair boxes", people="half", generated=True),
-    "trained-aligned": Variant("part-aligned, tight boxes", people="aligned", generated=True),
-    "frozen-foreign": Variant("other domain, frozen", frozen=True, pose="tight", generated=True),
-    "trained-foreign": Variant("other domain, trained", pose="tight", generated=True),
+    "stripes-half": Variant("stripes, fair boxes", "baseline", (STRIPES,), people="half", pose=None),
+    "stripes-aligned": Variant("stripes, tight boxes", "baseline", (STRIPES,), people="aligned", pose=None),
+    "baseline-half": Variant("baseline, fair boxes", "baseline", people="half", pose=None),
+    "baseline-aligned": Variant("baseline, tight boxes", "baseline", people="aligned", pose=None),
+    "trained-half": Variant("part-aligned, fair boxes", people="half"),
+    "trained-aligned": Variant("part-aligned, tight boxes", people="aligned"),
+    "frozen-foreign": Variant("other domain, frozen", frozen=True, pose="tight"),
+    "trained-foreign": Variant("other domain, trained", pose="tight"),
     "sketch-64": Variant("sketch, 64 numbers", changes=("network.dimension=64",)),
     "sketch-256": Variant("sketch, 256 numbers", changes=("network.dimension=256",)),
     "full": Variant("full bilinear", changes=('network.pooling="full"',), published="market1501-full-bilinear"),
+    "no-identity": Variant("triplets alone", changes=("loss.identity_weight=0",)),
+    "cameras": Variant("batches balanced over cameras", changes=('batch.sampler="cameras"',)),
+    "averaged": Variant("averaged weights", changes=("average=0.95",)),
+    "coloured": Variant("changes of colour", changes=("augment.color=0.3",)),
+    "shifted": Variant("shifts", changes=("augment.crop=8",)),
+    "erased": Variant("erasing", changes=("augment.erase=0.3",)),
+    "shrunk": Variant("lost detail", changes=("augment.shrink=0.3",)),
     "another": Variant("another crop's parts, frozen", frozen=True, sees="another"),
     "mean": Variant("mean crop's parts, trained", sees="mean"),
 }
@@ -306,6 +315,24 @@ STUDIES: dict[str, Study] = {
             above("512 numbers beat 64", "trained", "sketch-64"),
         ),
         note='"Part stream trained" has 512 numbers; the full form has 4,096 on generated people, 65,536 else.',
+    ),
+    "additions": Study(
+        "Additions to the paper's training",
+        "addition",
+        "What the shipped models' recipes add to the paper's training helps, each thing by itself.",
+        "trained",
+        ("no-identity", "trained", "cameras", "averaged", "coloured", "shifted", "erased", "shrunk"),
+        (
+            above("an identity loss behind a BNNeck helps", "trained", "no-identity"),
+            above("batches balanced over cameras help", "cameras", "trained"),
+            above("averaged weights help", "averaged", "trained"),
+            above("changes of colour help", "coloured", "trained"),
+            above("shifts help", "shifted", "trained"),
+            above("erasing helps", "erased", "trained"),
+            above("lost detail helps", "shrunk", "trained"),
+        ),
+        note='"Part stream trained" has the identity loss and mirrored crops, and none of the others. These trainings '
+        "are short; changes of pictures are for long ones, and for cameras that training did not see.",
     ),
     "shuffled": Study(
         "Parts of somebody else",

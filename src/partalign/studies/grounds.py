@@ -7,16 +7,16 @@ folder, for all studies: `people-0`, `pose-0`, and the runs `baseline-0`, `train
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from partalign.crops import Split
 from partalign.datasets import load_dataset
 from partalign.datasets.generated import World
-from partalign.datasets.keypoints import load_examples
+from partalign.datasets.keypoints import PoseExamples, examples_from_csv, load_examples
 from partalign.progress import say
-from partalign.studies.claims import PEOPLE, Variant
+from partalign.studies.claims import PEOPLE, RESIDUAL, Variant
 from partalign.training.once import finished, pretrain_once
 from partalign.training.settings import PoseSettings, TrainSettings, read_recipe
 
@@ -70,22 +70,63 @@ class GeneratedPeople:
 
     def _pose(self, people: str, seed: int, make: bool) -> Path:
         """Pre-train the part stream on one kind of people, unless that was done; returns the file."""
-        crops, folder = self._folder("people", people, seed), self._folder("pose", people, seed)
+        folder = self._folder("pose", people, seed)
         path = folder / "parts.safetensors"
         if folder.name not in self.pck:
             settings = read_recipe("light-pose", PoseSettings, (*self.size.pose, f"seed={seed}"))
             if make:
                 say(f"{folder.name}: {settings.epochs} passes over the joints of training persons")
                 self.split(people, seed)
-                results = pretrain_once(settings, lambda: load_examples(crops / "keypoints.csv", crops), folder)[1]
+                results = pretrain_once(settings, lambda: self._joints(people, seed), folder)[1]
             else:
                 results = finished(path, settings)
             if results is not None:
                 self.pck[folder.name] = results["pck"]
         return path
 
+    def _joints(self, people: str, seed: int) -> PoseExamples:
+        crops = self._folder("people", people, seed)
+        return load_examples(crops / "keypoints.csv", crops)
+
     def _folder(self, what: str, people: str, seed: int) -> Path:
         return self.out / "-".join(filter(None, (what, people, str(seed))))
+
+
+class SmallRealPeople(GeneratedPeople):
+    """A data set of the user's with joints, and the small streams of generated people: minutes in place of hours.
+
+    keypoints: a CSV with the joints of training crops, which the pose networks learn from. Of each seed other weights
+    to start from and another pose network. Raises as `load_dataset` and `examples_from_csv`.
+    """
+
+    each = "seed"
+
+    def __init__(
+        self,
+        out: Path,
+        data: Path,
+        keypoints: Path,
+        dataset: str = "market1501",
+        changes: Sequence[str] = (),
+        size: Size | None = None,
+    ):
+        # As many crops pass through the pose network as on generated people, and three times as many through training.
+        pose = (*_SMALL, "epochs=5", "save_every=500")
+        training = (*_SMALL, "schedule.iterations=360", "save_every=500", "evaluate_every=0")
+        size = size or Size(pose=pose, training=training)
+        super().__init__(out, changes, replace(size, training=(*size.training, f"dataset={dataset}")))
+        self.name, self.keypoints = f"{dataset}, small streams", Path(keypoints)
+        self._all = cache(lambda: load_dataset(dataset, Path(data)))
+
+    def lacks(self, variant: Variant) -> str | None:
+        """Say why a variant cannot be made here; None where it can."""
+        return "it needs generated people" if variant.generated else None
+
+    def _split(self, people: str, seed: int) -> Split:  # noqa: ARG002
+        return self._all()
+
+    def _joints(self, people: str, seed: int) -> PoseExamples:  # noqa: ARG002
+        return examples_from_csv(self.keypoints, self._all().train)
 
 
 class RealPeople:
@@ -106,6 +147,8 @@ class RealPeople:
         """Say why a variant cannot be made here; None where it can."""
         if variant.generated:
             return "it needs generated people"
+        if RESIDUAL in variant.changes:
+            return "no weights to start from; among small streams, with --keypoints, it is there"
         settings = self.settings(variant, 0)
         if settings.network.maps == "limbs" and settings.network.parts == "rcpm":
             return "R-CPM has no limb maps; with OpenPose's weights, set network.parts=openpose and weights.parts"
@@ -124,7 +167,7 @@ class RealPeople:
         return _named(read_recipe(recipe, TrainSettings, changes), variant)
 
 
-Ground = GeneratedPeople | RealPeople
+Ground = GeneratedPeople | SmallRealPeople | RealPeople
 
 
 def _named(settings: TrainSettings, variant: Variant) -> TrainSettings:
