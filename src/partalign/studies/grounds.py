@@ -110,9 +110,9 @@ class SmallRealPeople(GeneratedPeople):
         changes: Sequence[str] = (),
         size: Size | None = None,
     ):
-        # As many crops pass through the pose network as on generated people, and three times as many through training.
+        # As many crops pass through the pose network as on generated people, and twice as many through training.
         pose = (*_SMALL, "epochs=5", "save_every=500")
-        training = (*_SMALL, "schedule.iterations=360", "save_every=500", "evaluate_every=0")
+        training = (*_SMALL, "schedule.iterations=240", "save_every=500", "evaluate_every=0")
         size = size or Size(pose=pose, training=training)
         super().__init__(out, changes, replace(size, training=(*size.training, f"dataset={dataset}")))
         self.name, self.keypoints = f"{dataset}, small streams", Path(keypoints)
