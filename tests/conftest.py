@@ -14,6 +14,13 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def all_converted(tmp_path_factory) -> Path:
+    """Where this run of the tests keeps converted models: not in the user's cache."""
+    os.environ["PARTALIGN_CACHE"] = str(tmp_path_factory.mktemp("converted"))
+    return Path(os.environ["PARTALIGN_CACHE"])
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real crops, weights and protocol files, which is not part of the project."""

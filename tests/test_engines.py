@@ -65,8 +65,8 @@ def test_half_precision_is_used_where_it_is_asked_for_only(exported, people, exp
     assert load_engine(exported / "light.onnx").name in ENGINES
 
 
-@pytest.mark.parametrize("name", ["torch", "torch-bf16", "compiled", "openvino", "openvino-bf16"])
-def test_a_network_runs_in_every_engine_but_onnx(exported, people, expected, name):
+@pytest.mark.parametrize("name", OF_NETWORKS)
+def test_a_network_runs_in_every_engine(exported, people, expected, name):
     if name == "compiled" and not (shutil.which("g++") or shutil.which("clang++")):
         pytest.skip("torch.compile needs a C++ compiler")
     engine = load_engine(exported / "light.safetensors", name)
@@ -80,15 +80,6 @@ def test_a_network_runs_in_every_engine_but_onnx(exported, people, expected, nam
 def test_commands_offer_every_engine():
     assert get_args(evaluation.Engine) == get_args(EngineName)  # twice, so that --help imports nothing heavy
     assert set(get_args(EngineName)) == {"auto", *OF_EXPORTED, *OF_NETWORKS}
-
-
-def test_a_network_is_converted_by_itself_where_that_pays(exported, monkeypatch):
-    few, many = (load_engine(exported / "light.safetensors", crops=count) for count in (1999, 2000))
-    assert (few.name, many.name) == ("torch", "openvino")
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    assert load_engine(exported / "light.safetensors", crops=2000).name == "torch"
-    with pytest.raises(MissingExtraError, match=r"partalign\[openvino\]"):
-        load_engine(exported / "light.safetensors", "openvino")
 
 
 def test_fewer_crops_pass_at_once_where_memory_runs_out(exported, people, expected):
@@ -138,7 +129,7 @@ def test_an_exported_model_needs_no_torch(exported, people, tmp_path):
     ):
         done = run(*words)
         assert done.returncode == 0, done.stderr
-    done = run("embed", folder, "--out", "y.npz")
+    done = run("embed", folder, "--out", "y.npz", "--engine", "torch")
     assert done.returncode == 1
     assert "needs torch" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -190,7 +181,6 @@ def test_what_needs_maps_asks_for_the_network(exported, people):
 @pytest.mark.parametrize(
     ("file", "name", "message"),
     [
-        ("light.safetensors", "onnx", "partalign export light.safetensors light.onnx"),
         ("light.onnx", "torch", "give that file"),
         ("none.onnx", "auto", "no such file"),
     ],

@@ -13,7 +13,7 @@ from partalign import export
 from partalign.cli import main
 from partalign.crops import Crop
 from partalign.datasets.generated import World
-from partalign.engines import least_cosine, load_engine
+from partalign.engines import ExportedEngine, conversion, least_cosine, load_engine
 from partalign.errors import MissingExtraError, PictureError, WeightsError
 from partalign.export import export_onnx, export_openvino
 from partalign.model.input import network_input
@@ -46,8 +46,8 @@ def test_a_network_that_is_exported_wrongly_leaves_no_file(exported, tmp_path, m
         def forward(self, pictures):
             return self.network(pictures.flip(3))
 
-    converted = export._converted
-    monkeypatch.setattr(export, "_converted", lambda module, *rest: converted(Mirrored(module).eval(), *rest))
+    converted = conversion._converted
+    monkeypatch.setattr(conversion, "_converted", lambda module, *rest: converted(Mirrored(module).eval(), *rest))
     with pytest.raises(WeightsError, match="agree") as error:
         export_onnx(exported / "light.safetensors", tmp_path / "wrong.onnx")
     assert "\n" not in str(error.value)
@@ -55,14 +55,20 @@ def test_a_network_that_is_exported_wrongly_leaves_no_file(exported, tmp_path, m
 
 
 def test_a_network_that_differs_on_the_users_crops_only_leaves_no_file(exported, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(export, "_converted", lambda *_: onnx.load(exported / "light.onnx"))
-    monkeypatch.setattr(export, "agreement", lambda engine, network, pixels: seen.append(pixels) or 0.9)
+    """The exported network takes one colour for another."""
     Image.new("RGB", (32, 64), (9, 99, 199)).save(tmp_path / "a.png")
-    with pytest.raises(WeightsError, match=r"cosine of 0\.90000 .*not written"):
-        export_onnx(exported / "light.safetensors", tmp_path / "x.onnx", check=[Crop(tmp_path / "a.png")])
-    assert (seen[0][-1] == (9, 99, 199)).all()
+    monkeypatch.setattr(conversion, "_converted", lambda *_: onnx.load(exported / "light.onnx"))
+    run = ExportedEngine.__call__
+
+    def colour_blind(self, pixels):
+        return run(self, np.where((pixels == (9, 99, 199)).all(-1, keepdims=True), np.uint8(0), pixels))
+
+    monkeypatch.setattr(ExportedEngine, "__call__", colour_blind)
+    check = [Crop(tmp_path / "a.png")]
+    with pytest.raises(WeightsError, match=r"of 12\): not written"):
+        export_onnx(exported / "light.safetensors", tmp_path / "x.onnx", check=check)
     assert not (tmp_path / "x.onnx").exists()
+    assert export_onnx(exported / "light.safetensors", tmp_path / "x.onnx").crops == 11
 
 
 def test_targets_and_options_out_of_range(exported, tmp_path, monkeypatch):
@@ -73,9 +79,11 @@ def test_targets_and_options_out_of_range(exported, tmp_path, monkeypatch):
         export_onnx(source, tmp_path / "x.onnx", opset=12)
     with pytest.raises(PictureError, match="none"):
         export_onnx(source, tmp_path / "x.onnx", check=[Crop(tmp_path / "none.png")])
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"onnxscript and onnxruntime: pip install \"partalign\[onnx\]\""):
-        export_onnx(source, tmp_path / "x.onnx")
+    for module, names in ((conversion, "onnx and onnxscript"), (export, "onnxruntime")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "find_spec", lambda name: None)
+            with pytest.raises(MissingExtraError, match=rf"{names}: pip install \"partalign\[onnx\]\""):
+                export_onnx(source, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -130,7 +138,7 @@ def test_the_command_writes_and_checks_on_crops(exported, tiny_market, tmp_path,
 
 
 def test_the_shipped_model_is_exported_with_its_sketch(tmp_path):
-    assert export_onnx(None, tmp_path / "shipped.onnx") > 0.999999
+    assert export_onnx(None, tmp_path / "shipped.onnx").least > 0.999999
     people = World(seed=7, persons=6, crops_per_person=1, height=160, width=80).render(range(6))[0]
     with torch.inference_mode():
         expected = load_model()(network_input(people)).numpy()
@@ -144,7 +152,7 @@ def test_the_shipped_model_is_exported_with_its_sketch(tmp_path):
 
 
 def test_a_network_that_gives_nan_is_not_exported(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_converted", lambda *_: onnx.load(exported / "light.onnx"))
+    monkeypatch.setattr(conversion, "_converted", lambda *_: onnx.load(exported / "light.onnx"))
     tensors, description = read_checkpoint(exported / "light.safetensors")
     name = next(n for n in tensors if n.endswith("running_var"))
     save_checkpoint(tmp_path / "nan.safetensors", tensors | {name: -torch.ones_like(tensors[name])}, description)

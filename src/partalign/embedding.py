@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from partalign import progress
 from partalign.crops import Crop, Embeddings, Split
-from partalign.engines import Engine
+from partalign.engines import Engine, load_engine
 from partalign.errors import EvaluationError, ExplanationError
 from partalign.evaluation.evaluate import Descriptors, score
 from partalign.evaluation.metrics import APKind
@@ -25,27 +26,33 @@ if TYPE_CHECKING:
 
 OnError = Literal["refuse", "skip"]
 
+BATCH = 64
+
 
 class Embedder:
-    """An engine, with what it takes to run it over files.
+    """A model, with what it takes to run it over files.
 
-    engine: what `engines.load_engine` gives, or a network as of `load_model`, then run on `device`. batch: crops that
-    are read at once, while those before are described. flip: average the descriptor with the mirrored crop's. on_error:
-    whether a picture that cannot be read stops the work ("refuse") or is named and left out ("skip").
+    model: a file, a shipped model's name, or None for the default one, run by the fastest engine that is right for
+    `crops` crops (`engines.load_engine`); or such an engine; or a network as of `load_model`, which torch runs as it
+    is. crops: None for any number. batch: crops that are read at once, while those before are described; by default 64,
+    or as many as pass the engine at once. flip: average the descriptor with the mirrored crop's. on_error: whether a
+    picture that cannot be read stops the work ("refuse") or is named and left out ("skip").
     """
 
     def __init__(
         self,
-        engine: Engine | PartAlignedNetwork,
+        model: str | Path | Engine | PartAlignedNetwork | None = None,
         *,
+        crops: int | None = None,
         device: str | torch.device = "cpu",
-        batch: int = 64,
+        batch: int | None = None,
         flip: bool = False,
         on_error: OnError = "refuse",
     ):
-        self.engine = _as_engine(engine, device)
-        self.batch, self.flip = batch, flip
-        self.input_size, self.channels = engine.input_size, engine.channels
+        self.engine = _as_engine(model, crops, device)
+        self.batch = batch or max(BATCH, getattr(self.engine, "chunk", 0))
+        self.flip = flip
+        self.input_size, self.channels = self.engine.input_size, self.engine.channels
         self.on_error: OnError = on_error
 
     @property
@@ -89,12 +96,16 @@ class Embedder:
         return vectors
 
 
-def _as_engine(engine: Engine | PartAlignedNetwork, device: str | torch.device) -> Engine:
-    if not hasattr(engine, "maps"):
-        return engine  # type: ignore[return-value]
+def _as_engine(
+    model: str | Path | Engine | PartAlignedNetwork | None, crops: int | None, device: str | torch.device
+) -> Engine:
+    if model is None or isinstance(model, str | Path):
+        return load_engine(model, device=str(device), crops=crops)
+    if not hasattr(model, "maps"):
+        return model  # type: ignore[return-value]
     from partalign.engines.eager import NetworkEngine  # torch is loaded already: the network is of it
 
-    return NetworkEngine(engine, device)  # type: ignore[arg-type]
+    return NetworkEngine(model, device)  # type: ignore[arg-type]
 
 
 def embed_split(embedder: Embedder, split: Split, multi_query: bool = False) -> Descriptors:

@@ -25,12 +25,13 @@ from partalign import progress
 from partalign.crops import Crop, Embeddings, Split
 from partalign.embedding import Embedder
 from partalign.engines import Engine
+from partalign.engines.conversion import OPSET, describe
 from partalign.engines.exported import INT8_COSINE, ExportedEngine
 from partalign.errors import WeightsError
 from partalign.evaluation.evaluate import score
 from partalign.evaluation.protocols import named
 from partalign.evaluation.scores import Scores
-from partalign.export import OPSET, describe, exported_model, save_onnx
+from partalign.export import exported_model, save_onnx
 from partalign.images import network_values, read_batch
 from partalign.processors import thread_count
 from partalign.weights.onnx import OnnxModel, import_onnx, parse_onnx, probe_pixels, probe_text

@@ -16,7 +16,7 @@ from PIL import Image
 
 from partalign.crops import Crop
 from partalign.embedding import Embedder, OnError
-from partalign.engines import load_engine
+from partalign.engines import EngineName, load_engine
 from partalign.errors import GalleryError
 from partalign.evaluation.calibration import Calibration
 from partalign.gallery import Added, Filter, Gallery, Match, ModelName, Record, open_gallery
@@ -49,15 +49,20 @@ class PictureSearch:
         create: bool = False,
         read_only: bool = False,
         device: str = "cpu",
+        engine: EngineName = "auto",
+        crops: int | None = None,
         on_error: OnError = "refuse",
     ) -> PictureSearch:
-        """Open a gallery with a model file, by default the shipped model. Raises GalleryError, WeightsError."""
-        info, engine = read_info(model), load_engine(model, device=device)
-        name = ModelName(info.name, info.version, engine.channels)
-        gallery = open_gallery(url, model=name, create=create, read_only=read_only)
-        return cls(gallery, Embedder(engine, on_error=on_error), info.calibration)
+        """Open a gallery with a model file, by default the shipped model. Raises GalleryError, WeightsError.
 
-    def add(self, crops: Sequence[Crop], tags: Sequence[str] = ()) -> Added:
+        engine, crops: what runs the model, and for how many pictures (`load_engine`).
+        """
+        info, network = read_info(model), load_engine(model, engine, device=device, crops=crops)
+        name = ModelName(info.name, info.version, network.channels)
+        gallery = open_gallery(url, model=name, create=create, read_only=read_only)
+        return cls(gallery, Embedder(network, on_error=on_error), info.calibration)
+
+    def add(self, crops: Sequence[Crop], tags: Sequence[str] = (), *, who: str | None = None) -> Added:
         """Describe crops and add them, some hundreds at a time. Raises PictureError, GalleryError."""
         new = replaced = 0
         for start in range(0, len(crops), _AT_ONCE):
@@ -65,7 +70,7 @@ class PictureSearch:
             found = self.embedder.embed(crops[start : start + _AT_ONCE], done)
             records = [Record.of_crop(crop, tags) for crop in found.crops]
             pictures = [thumbnail(read_picture(crop.path)) for crop in found.crops]
-            added = self.gallery.add(records, found.vectors, pictures)
+            added = self.gallery.add(records, found.vectors, pictures, who=who)
             new, replaced = new + added.new, replaced + added.replaced
         return Added(new, replaced)
 

@@ -51,8 +51,9 @@ def _float32(model: Path | None, target: Path, preprocessing: bool, opset: int, 
     from partalign.export import export_onnx
 
     crops = () if check is None else find_crops((check,))
-    cosine = export_onnx(model, target, preprocessing=preprocessing, opset=opset, check=crops)
-    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB; least cosine to the network's descriptors {cosine:.7f}")
+    found = export_onnx(model, target, preprocessing=preprocessing, opset=opset, check=crops)
+    size = target.stat().st_size / 1e6
+    print(f"{target}: {size:.1f} MB; least cosine to the network's descriptors {found.least:.7f} of {found.crops:,}")
 
 
 def _int8(model: Path | None, target: Path, preprocessing: bool, opset: int, crops: Path, check: Path | None) -> None:

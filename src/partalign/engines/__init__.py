@@ -1,7 +1,8 @@
-"""What runs a network: torch, or ONNX Runtime and OpenVINO for exported models; the fastest that is right, or by name.
+"""What runs a network: torch, ONNX Runtime or OpenVINO; the fastest that is right, or by name.
 
-An exported model carries two descriptors that the float32 network made of two fixed pictures. Every engine has to
-give them again on the machine at hand before it describes anything else.
+ONNX Runtime and OpenVINO run exported models; a network's own file is converted to one, once, and kept (`converted`).
+An exported model carries two descriptors that the float32 network made of two fixed pictures. Every engine has to give
+them again on the machine at hand before it describes anything else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from partalign.engines import converted
 from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, Engine, EngineName, least_cosine
 from partalign.engines.exported import ExportedEngine, ExportedName, is_installed
 from partalign.errors import MissingExtraError, WeightsError
@@ -23,6 +25,7 @@ from partalign.weights.shipped import find_model
 
 if TYPE_CHECKING:
     from partalign.engines.eager import NetworkEngine
+    from partalign.model.network import PartAlignedNetwork
 
 __all__ = [
     "CPU_CHUNK",
@@ -45,14 +48,14 @@ TorchName = Literal["torch", "torch-bf16", "compiled"]
 OF_EXPORTED: tuple[ExportedName, ...] = get_args(ExportedName)
 """The engines that run an exported model."""
 
-OF_NETWORKS: tuple[EngineName, ...] = ("torch", "torch-bf16", "openvino", "openvino-bf16", "compiled")
+OF_NETWORKS: tuple[EngineName, ...] = (*get_args(TorchName), *OF_EXPORTED)
 """The engines that run a network's own file."""
 
 FASTEST_OF: tuple[ExportedName, ...] = ("openvino", "onnx")
-"""The engines that "auto" chooses from for an exported model: those of full precision."""
+"""The engines that "auto" chooses from besides torch: those of full precision, the faster as a rule first."""
 
-CONVERSION_PAYS = 2000
-"""From so many crops on OpenVINO, a third to a half faster than torch, makes good for the seconds it needs to start."""
+CONVERSION_PAYS = 1000
+"""From so many crops on an engine that is a third to a half faster than torch makes good for a conversion at once."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +70,25 @@ class Trial:
 
 
 def load_engine(
-    model: str | Path | None = None, engine: EngineName = "auto", *, device: str = "cpu", crops: int = 0
+    model: str | Path | None = None, engine: EngineName = "auto", *, device: str = "cpu", crops: int | None = None
 ) -> Engine:
     """Load a model to describe pictures with: a file, a shipped model's name, or None for the default one.
 
-    crops: how many are about to be described. "auto" is for an exported model the fastest engine that is installed and
-    right; for a .safetensors file torch, or OpenVINO for many crops on the CPU. Raises WeightsError, MissingExtraError.
+    crops: how many are about to be described, None for any number, as a server does. "auto" is for an exported model
+    the fastest engine that is installed and right; for a .safetensors file on the CPU OpenVINO, else ONNX Runtime, else
+    torch: the first that is installed, right, and converted already or worth it. Raises WeightsError,
+    MissingExtraError.
     """
     path = find_model(model)
     if path.suffix == ".onnx":
         return _load_exported(path, engine, device)
-    if engine == "onnx":
-        raise WeightsError(
-            f"{path}: expected an exported model (.onnx) for the engine onnx, found another kind: make one with "
-            f"`partalign export {path.name} {path.stem}.onnx`"
-        )
     if engine == "auto":
         return _load_for(path, device, crops)
     if engine in get_args(TorchName):
         return _load_network(path, engine, device)  # type: ignore[arg-type]
     if device != "cpu":
         raise WeightsError(f"expected device cpu for the engine {engine}, found {device}: take another --engine")
-    return _convert(path, engine)  # type: ignore[arg-type]
+    return converted.start(path, engine)  # type: ignore[arg-type]
 
 
 def try_engines(model: str | Path | None = None, names: Sequence[EngineName] = ()) -> list[Trial]:
@@ -126,32 +126,31 @@ def _load_exported(path: Path, engine: EngineName, device: str) -> Engine:
 
 
 def _load_network(path: Path, name: TorchName, device: str) -> NetworkEngine:
-    # Here and below torch is loaded only where a network is to be run by it or converted.
     from partalign.engines.eager import NetworkEngine
-    from partalign.weights.checkpoint import load_model
 
-    engine = NetworkEngine(load_model(path), device, name, source=path)
+    engine = NetworkEngine(_network(path), device, name, source=path)
     if name != "torch":
         engine.check()
     return engine
 
 
-def _convert(path: Path, name: ExportedName) -> ExportedEngine:
-    from partalign.engines.conversion import convert
-    from partalign.weights.checkpoint import load_model
+def _network(path: Path) -> PartAlignedNetwork:
+    from partalign.weights.checkpoint import load_model  # torch is loaded only where it runs a network or converts it
 
-    engine = ExportedEngine(convert(load_model(path), path), name)
-    engine.check()
-    return engine
+    return load_model(path)
 
 
-def _load_for(path: Path, device: str, crops: int) -> Engine:
-    """Load a network's file for so many crops."""
-    if device == "cpu" and crops >= CONVERSION_PAYS and is_installed("openvino"):
-        try:
-            return _convert(path, "openvino")
-        except WeightsError as error:
-            say(f"torch runs the network: {error}")
+def _load_for(path: Path, device: str, crops: int | None) -> Engine:
+    """Choose what runs a network's file: a conversion costs seconds once, and saves some in every thousand crops."""
+    kept = device == "cpu" and converted.is_kept(path)
+    worth = device == "cpu" and (crops is None or crops >= CONVERSION_PAYS) and converted.can_convert()
+    network = None if kept or not worth else _network(path)  # a file that is damaged is so for every engine
+    for name in FASTEST_OF:
+        if (kept or worth) and is_installed(name):
+            try:
+                return converted.start(path, name, network)
+            except WeightsError as error:
+                say(f"left out: {error}")
     return _load_network(path, "torch", device)
 
 

@@ -45,7 +45,12 @@ def require_pixels(pixels: np.ndarray, size: tuple[int, int]) -> None:
 
 def least_cosine(found: np.ndarray, expected: np.ndarray) -> float:
     """Return the least cosine of the rows of two matrices; NaN where one has a NaN."""
+    return float(cosines(found, expected).min())
+
+
+def cosines(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the cosine of each row of a matrix to that of another, float64; NaN where one has a NaN."""
     found, expected = (np.asarray(x, np.float64) for x in (found, expected))
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-        return float(((found * expected).sum(1) / np.maximum(lengths, 1e-12)).min())
+        return (found * expected).sum(1) / np.maximum(lengths, 1e-12)

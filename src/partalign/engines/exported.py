@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,30 +23,17 @@ INT8_COSINE = 0.999
 """In place of LEAST_COSINE for int8, in whichever engine: they round at different places."""
 
 
-@dataclass(frozen=True, eq=False)
-class ConvertedModel:
-    """A network that was turned into OpenVINO's form in memory; else as `OnnxModel`."""
-
-    path: Path
-    graph: Any
-    input_size: tuple[int, int]
-    channels: int
-    probe: np.ndarray
-    takes_pixels: bool = False
-    is_int8: bool = False
-
-
 class ExportedEngine:
     """An exported model in one of the engines, with `thread_count()` threads as of when it is started.
 
     Raises WeightsError where the engine cannot run the model, MissingExtraError where it is not installed.
     """
 
-    def __init__(self, model: OnnxModel | ConvertedModel, name: ExportedName):
+    def __init__(self, model: OnnxModel, name: ExportedName):
         self.model, self.name = model, name
         self.input_size, self.channels = model.input_size, model.channels
         try:
-            self._run = _started(model, name)
+            self._run = _onnx_runtime(model.content) if name == "onnx" else _openvino(model.content, name)
         except MissingExtraError:
             raise
         except Exception as error:  # each library has its own kinds
@@ -85,12 +70,6 @@ class ExportedEngine:
                 f"cosine of {cosine:.5f} (least {self.least_cosine}): take another --engine, or export it again"
             )
         return cosine
-
-
-def _started(model: OnnxModel | ConvertedModel, name: ExportedName) -> Run:
-    if isinstance(model, OnnxModel) and name == "onnx":
-        return _onnx_runtime(model.content)
-    return _openvino(model, name)
 
 
 def is_installed(name: str) -> bool:
@@ -135,7 +114,7 @@ def _onnx_runtime(content: bytes) -> Run:
     return run
 
 
-def _openvino(model: OnnxModel | ConvertedModel, name: ExportedName) -> Run:
+def _openvino(content: bytes, name: ExportedName) -> Run:
     openvino = import_engine("openvino")
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if name == "openvino-bf16" else "f32",
@@ -144,8 +123,7 @@ def _openvino(model: OnnxModel | ConvertedModel, name: ExportedName) -> Run:
         "ENABLE_CPU_PINNING": False,  # several processes of one thread would all be held on the first core
     }
     core = openvino.Core()
-    graph = core.read_model(model.content) if isinstance(model, OnnxModel) else model.graph
-    request = core.compile_model(graph, "CPU", settings).create_infer_request()
+    request = core.compile_model(core.read_model(content), "CPU", settings).create_infer_request()
     alone = threading.Lock()  # a request serves one caller at a time
 
     def run(pictures: np.ndarray) -> np.ndarray:
