@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 
 import pytest
 from PIL import Image
@@ -110,8 +111,32 @@ def test_list_info_and_log(run, people):
     assert "monday (8)" in told
     assert json.loads(run("info", people, "--json"))["records_of_camera"] == {"c1": 4, "c2": 4}
     run("remove", people, "--camera", "c1")
-    assert "remove  removed=4" in run("log", people)
-    assert json.loads(run("log", people, "--json"))[0]["who"] == "command line"
+    assert "remove  removed=4 where: cameras=c1" in run("log", people)
+
+
+def test_the_log_names_every_command_that_looks_for_somebody_or_changes_something(run, people, crops, tmp_path):
+    picture, name = crops / "0009_c1s1_000001_01.jpg", ids(run, people, "--camera", "c1", "--person", "0009")[0]
+    run("search", people, picture, "--camera", "c2", "--since", 0)
+    run("search", people, "--like", name, "--other-cameras", "--top", 2)
+    run("export", people, tmp_path / "all.parquet", "--camera", "c1")
+    run("import", people, tmp_path / "all.parquet")
+    run("split", people, name)
+    run("cluster", people, "--again", "--least", 1)
+    run("cluster", people, "--again", "--dry")
+    run("merge", people, "anna", "person-1")
+    run("remove", people, "--camera", "c1")
+    run("forget", people, "--older-than", "1h")
+    run("compact", people, "--log-older-than", "1d")
+    lines = json.loads(run("log", people, "--json"))[::-1]
+    actions = ["add", "search", "search", "export", "import", "split", "cluster", "merge", "remove", "forget by age"]
+    assert [line["action"] for line in lines] == [*actions, "shorten the log"]
+    assert all(line["who"].endswith(f" on {socket.gethostname()}, command line") for line in lines)
+    assert lines[1]["details"] == {"pictures": 1, "results": 4, "where": {"cameras": ["c2"], "since": 0}}
+    assert lines[2]["details"] == {"like": [name], "results": 2, "where": {"not_cameras": ["c1"]}}
+    assert lines[3]["details"] == {"records": 4, "where": {"cameras": ["c1"]}}
+    assert lines[-1]["details"]["lines"] == 0
+    assert str(picture) not in run("log", people)
+    assert "expected an age" in run("compact", people, "--log-older-than", "long", expect=1)
 
 
 def test_remove_and_forget(run, people):

@@ -99,7 +99,7 @@ def test_merge_and_split_by_hand_outlive_another_run(crowd):
     assert people(crowd)["anna"] == {0, 1, 2, 3, 4, 5}
     assert split(crowd, ["r0006", "r0007"]) == "person-6"
     assert split(crowd, ["r0008"], "berta") == "berta"
-    assert [entry.action for entry in crowd.entries()] == ["split", "split", "merge"]
+    assert [entry.action for entry in crowd.entries()] == ["split", "split", "merge", "cluster", "add"]
     name_people(crowd, similarity=0.8, again=True)
     found = people(crowd)
     assert found["anna"] == {0, 1, 2, 3, 4, 5}

@@ -66,6 +66,7 @@ def test_searches_are_exact_with_each_filter(gallery):
         Filter(not_cameras=("c0", "c2")): lambda r: r.camera == "c1",
         Filter(since=10, until=20): lambda r: 10 <= r.time <= 20,
         Filter(tags=("night",)): lambda r: "night" in r.tags,
+        Filter(not_tags=("night", "day")): lambda r: "night" not in r.tags,
         Filter(persons=("p1", "p2")): lambda r: r.person in ("p1", "p2"),
         Filter(tracklets=("t7",)): lambda r: r.tracklet == "t7",
         Filter(sources=("video1.mp4",)): lambda r: r.source == "video1.mp4",
@@ -211,7 +212,7 @@ def test_records_are_changed_counted_and_removed(gallery):
     assert info.bytes > 0
     assert gallery.verify() == []
     assert (gallery.entries()[1].action, gallery.entries()[1].who) == ("remove", "test")
-    assert gallery.entries()[1].details == {"removed": 20}
+    assert gallery.entries()[1].details == {"removed": 20, "where": {"cameras": ["c1"]}}
 
 
 def test_forget_by_person_and_by_age(gallery):
@@ -302,6 +303,59 @@ def test_the_log_keeps_who_searched(gallery):
         ("search", "10.0.0.7", {"matches": 20, "words": ["a"]}),
     ]
     assert len(gallery.entries(1)) == 1
+
+
+def test_every_change_is_in_the_log_and_every_search_of_who_says_it(gallery, address):
+    fill(gallery)
+    gallery.add(records(1, 70), vectors(1, 70), who="anna", action="import")
+    gallery.update(Filter(cameras=("c1",), since=-math.inf), camera="hall", tags=("a",), who="anna")
+    gallery.name({"r0001": "berta", "r0002": None}, who="anna")
+    gallery.search(vectors(1, 2), Filter(not_tags=("a",)), limit=5, peek=True, who="anna")
+    gallery.search_like(["r0003"], other_cameras=True, limit=7, who="anna")
+    gallery.search_tracklet("t2", camera="c2", group=True, who="anna")
+    gallery.search_many(vectors(1, 2), Filter(labelled=True), who="anna")
+    gallery.search(vectors(1))  # by a program that does not say for whom
+    gallery.remove(Filter(ids=("r0003",)), who="anna")
+    gallery.forget(before=1.0, who="anna")
+    entries = gallery.entries()[::-1]
+    assert [entry.who for entry in entries] == [None, *["anna"] * 9]
+    assert [(entry.action, entry.details) for entry in entries] == [
+        ("add", {"new": 60, "replaced": 0}),
+        ("import", {"new": 1, "replaced": 1}),
+        (
+            "change",
+            {"records": 19, "where": {"cameras": ["c1"], "since": "-inf"}, "to": {"camera": "hall", "tags": ["a"]}},
+        ),
+        ("cluster", {"records": 2}),
+        ("search", {"pictures": 2, "results": 5, "where": {"not_tags": ["a"]}}),
+        ("search", {"like": ["r0003"], "results": 7, "where": {"not_cameras": ["c0"]}}),
+        ("search", {"tracklet": "t2", "camera": "c2", "results": 20}),
+        ("search", {"pictures": 2, "each": True, "where": {"labelled": True}}),
+        ("remove", {"removed": 1, "where": {"ids": ["r0003"]}}),
+        ("forget by age", {"removed": 0}),
+    ]
+    with open_gallery(address, model=MODEL, read_only=True) as plain:
+        assert plain.search(vectors(1), limit=1, who="anna")
+    assert len(gallery.entries()) == len(entries), "opened for reading only, nothing is written"
+
+
+def test_one_match_more_tells_whether_there_are_further_ones(gallery):
+    fill(gallery)
+    query = vectors(1000)[0]
+    assert len(gallery.search(query, limit=7, peek=True)) == 8
+    assert len(gallery.search(query, limit=7, offset=53, peek=True)) == 7
+
+
+def test_the_log_stays_whole_unless_old_lines_are_to_go(gallery, monkeypatch):
+    for day in range(5):
+        monkeypatch.setattr(time, "time", lambda day=day: 1.7e9 + 86400 * day)
+        gallery.log("search", day=day)
+    gallery.compact()
+    assert len(gallery.entries()) == 5
+    gallery.compact(log_before=1.7e9 + 86400 * 2, who="anna")
+    shortened, *left = gallery.entries()
+    assert [entry.details["day"] for entry in left] == [4, 3, 2]
+    assert (shortened.action, shortened.who, shortened.details["lines"]) == ("shorten the log", "anna", 2)
 
 
 def test_compact_changes_no_answer(gallery):

@@ -217,11 +217,36 @@ def test_searches_decisions_and_removals_are_in_the_log(client, search, people):
     assert client.delete(f"/api/records/{result.id}").json() == {"removed": 1}
     assert client.post("/api/forget", json={"person": "0002"}).json()["removed"] > 0
     entries = client.get("/api/log").json()
-    assert [entry["action"] for entry in entries[:4]] == ["forget a person", "remove", "confirm", "search"]
-    assert all(entry["who"].startswith("local from ") for entry in entries[:4])
-    assert entries[3]["details"] == {"by": "picture", "results": 3}
+    assert [entry["action"] for entry in entries[:4]] == ["forget a person", "remove", "confirm", "change"]
+    assert all(entry["who"].startswith("local from ") for entry in entries[:5])
+    assert entries[4]["action"] == "search"
+    assert entries[4]["details"] == {"pictures": 1, "results": 3}
     assert "0002" not in client.get("/api/log").text
     assert client.get(f"/api/records/{result.id}").status_code == 404
+
+
+def test_the_log_says_what_was_searched_by_explained_and_decided(client, search, people):
+    asked, result = search.gallery.records(Filter(labelled=False), limit=2)
+    where = {"cameras": ["c1", "c2"], "labelled": True, "since": 5.0}
+    ask(client, like=[asked.id], where=where, person="0007", other_cameras=True, limit=2)
+    ask(client, tracklet=people[0].tracklet, camera=people[0].camera, limit=2)
+    client.post("/api/explanations", json={"like": [asked.id], "record": result.id})
+    query = send(client, *people[:2])
+    client.get("/api/explanation.png", params={"query": query, "record": result.id})
+    client.post("/api/decisions", json={"query": query, "record": result.id, "same": False, "person": "0007"})
+    client.patch(f"/api/records/{result.id}", json={"camera": "hall"})
+    entries = [(entry["action"], entry["details"]) for entry in client.get("/api/log").json()[:6]][::-1]
+    assert entries[0][1].pop("where") == where | {"not_cameras": [asked.camera], "not_tags": ["not:0007"]}
+    of_result = {"ids": [result.id]}
+    assert entries == [
+        ("search", {"like": [asked.id], "results": 2}),
+        ("search", {"tracklet": people[0].tracklet, "camera": people[0].camera, "results": 2,
+                    "where": {"not_tags": ["not:" + people[0].tracklet[:4]]}}),
+        ("explain", {"record": result.id, "like": [asked.id]}),
+        ("explain", {"record": result.id, "pictures": 2}),
+        ("reject", {"records": 1, "where": of_result, "to": {"person": None, "tags": ["morning", "not:0007"]}}),
+        ("change", {"records": 1, "where": of_result, "to": {"camera": "hall"}}),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from cyclopts.types import PositiveInt
 
 from partalign.cli import gallery_upkeep
-from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain
+from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain, who
 from partalign.errors import GalleryError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -58,7 +58,7 @@ def add(
         raise GalleryError("expected pictures or folders of pictures to add, found none")
     crops = [c if c.camera or not camera else replace(c, camera=camera) for c in find_crops(pictures)]
     with PictureSearch.open(gallery, model, create=True, device=device, on_error=corrupt) as search:
-        done = search.add(crops, tag)
+        done = search.add(crops, tag, who=who())
         print(
             f"{search.gallery.url}: {done.new:,} added, {done.replaced:,} replaced, {search.gallery.count():,} in all"
         )
@@ -113,7 +113,7 @@ def search(
         check_target(out)
     where = chosen.filter()
     options: dict[str, Any] = {"limit": top, "offset": (page - 1) * top, "combine": combine, "group": group}
-    options |= {"rerank": rerank, "exact": not approximate}
+    options |= {"rerank": rerank, "exact": not approximate, "who": who()}
     with PictureSearch.open(gallery, model, device=device) as found:
         if pictures:
             matches = found.by_pictures(pictures, where, **options)
@@ -199,7 +199,7 @@ def remove(gallery: str, *, chosen: Chosen = EVERYTHING, yes: Flag = False) -> N
         raise GalleryError("expected a condition, such as --id or --camera; --yes removes everything")
     where = chosen.filter()
     with open_gallery(gallery) as opened:
-        print(f"{count(opened.remove(where, who='command line'), 'record')} removed")
+        print(f"{count(opened.remove(where, who=who()), 'record')} removed")
 
 
 @gallery.command
@@ -218,7 +218,7 @@ def forget(gallery: str, *, person: str | None = None, older_than: str | None = 
 
     before = None if older_than is None else time.time() - parse_age(older_than)
     with open_gallery(gallery) as opened:
-        print(f"{count(opened.forget(person=person, before=before, who='command line'), 'record')} forgotten")
+        print(f"{count(opened.forget(person=person, before=before, who=who()), 'record')} forgotten")
 
 
 _HEADINGS = ["person", "camera", "time", "tracklet", "source"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -59,6 +61,15 @@ class Chosen:
 
 
 EVERYTHING = Chosen()
+
+
+def who() -> str:
+    """Return who types, for the gallery's log: several people and machines may share one."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # of a container: no name for the number
+        user = "somebody"
+    return f"{user} on {socket.gethostname()}, command line"
 
 
 def plain(text: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from partalign.cli.gallery_filter import EVERYTHING, Chosen, count, plain
+from partalign.cli.gallery_filter import EVERYTHING, Chosen, count, plain, who
 from partalign.errors import GalleryError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -31,8 +33,8 @@ def export_(gallery: str, out: Path, *, chosen: Chosen = EVERYTHING) -> None:
     from partalign.gallery.transfer import export_gallery
 
     where = chosen.filter()
-    with open_gallery(gallery, read_only=True) as opened:
-        print(f"{count(export_gallery(opened, out, where), 'record')}: {out}")
+    with open_gallery(gallery) as opened:
+        print(f"{count(export_gallery(opened, out, where, who=who()), 'record')}: {out}")
 
 
 def import_(gallery: str, file: Path) -> None:
@@ -48,7 +50,7 @@ def import_(gallery: str, file: Path) -> None:
     from partalign.gallery.transfer import import_gallery, read_model
 
     with open_gallery(gallery, model=read_model(file), create=True) as opened:
-        done = import_gallery(opened, file)
+        done = import_gallery(opened, file, who=who())
         print(f"{opened.url}: {done.new:,} added, {done.replaced:,} replaced, {opened.count():,} in all")
 
 
@@ -70,18 +72,22 @@ def verify_(gallery: str) -> int:
     return 1 if problems else 0
 
 
-def compact_(gallery: str) -> None:
-    """Give back the space of what was removed.
+def compact_(gallery: str, *, log_older_than: str | None = None) -> None:
+    """Give back the space of what was removed; and drop old lines of the log, if told which.
 
-    Example: partalign gallery compact people.gallery
+    Example: partalign gallery compact people.gallery --log-older-than 365d
 
     Args:
         gallery: its folder, or the address on a server
+        log_older_than: drop lines of the log from before that age, such as 365d or 52w; by default none is dropped
     """
     from partalign.gallery import open_gallery
+    from partalign.gallery.times import parse_age
 
+    before = None if log_older_than is None else time.time() - parse_age(log_older_than)
     with open_gallery(gallery) as opened:
-        print(f"{opened.compact() / 2**20:,.1f} MiB given back, {opened.info().bytes / 2**20:,.1f} MiB in all")
+        given = opened.compact(log_before=before, who=who())
+        print(f"{given / 2**20:,.1f} MiB given back, {opened.info().bytes / 2**20:,.1f} MiB in all")
 
 
 def cluster_(
@@ -123,7 +129,7 @@ def cluster_(
     if not -1 < similarity <= 1:
         raise GalleryError(f"expected a --similarity above -1 and up to 1, found {similarity:g}")
     with open_gallery(gallery, read_only=dry) as opened:
-        found = name_people(opened, where, similarity, least=least, again=again, dry=dry)
+        found = name_people(opened, where, similarity, least=least, again=again, dry=dry, who=who())
     told = f"{count(found.persons, 'person')} in {found.named:,} of {count(found.records, 'record')}"
     print(f"at a similarity of {similarity:.3f}: {told}{', nothing changed' if dry else ''}")
 
@@ -142,7 +148,7 @@ def merge_(gallery: str, person: str, *others: str) -> None:
     from partalign.gallery.people import merge
 
     with open_gallery(gallery) as opened:
-        print(f"{count(merge(opened, person, others, who='command line'), 'record')} are now of {person}")
+        print(f"{count(merge(opened, person, others, who=who()), 'record')} are now of {person}")
 
 
 def split_(gallery: str, *records: str, person: str | None = None) -> None:
@@ -159,7 +165,7 @@ def split_(gallery: str, *records: str, person: str | None = None) -> None:
     from partalign.gallery.people import split
 
     with open_gallery(gallery) as opened:
-        name = split(opened, records, person, who="command line")
+        name = split(opened, records, person, who=who())
         print(f"{count(len(set(records)), 'record')} are now of {name}")
 
 
@@ -184,7 +190,7 @@ def index_(gallery: str, *, queries: PositiveInt = 100, drop: Flag = False) -> N
 
 
 def log_(gallery: str, *, top: PositiveInt = 50, json_: Json = False) -> None:
-    """Show who searched and removed, newest first.
+    """Show who searched, exported, added, changed and removed what, newest first.
 
     Example: partalign gallery log people.gallery
 
@@ -203,6 +209,16 @@ def log_(gallery: str, *, top: PositiveInt = 50, json_: Json = False) -> None:
         print(json.dumps([asdict(entry) for entry in entries]))
         return
     for entry in entries:
-        told = plain(" ".join(f"{name}={value}" for name, value in entry.details.items()))
+        told = plain(" ".join(_said(entry.details)))
         at = datetime.fromtimestamp(entry.time, UTC)
         print(f"{at:%Y-%m-%d %H:%M:%S}  {plain(entry.who or '-')}  {plain(entry.action)}  {told}")
+
+
+def _said(details: Mapping[str, Any]) -> Iterator[str]:
+    """Yield name=value of everything that a line of the log says; of conditions and changes, what is in them."""
+    for name, value in details.items():
+        if isinstance(value, dict):
+            yield f"{name}:"
+            yield from _said(value)
+        else:
+            yield f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"

@@ -16,7 +16,6 @@ import numpy as np
 from partalign.errors import GalleryError
 from partalign.gallery.matching import Hits, Options, best_of_any, grouped, matches, reordered
 from partalign.gallery.records import (
-    CHANGEABLE,
     Added,
     Filter,
     Info,
@@ -34,10 +33,14 @@ class Gallery(ABC):
 
     Methods may be called from any thread. What changes the gallery is done, and on the disk, when the method returns;
     if it raises, nothing has changed. All raise GalleryError.
+
+    who: in whose name it is done, for the log, which is kept here and nowhere else: every change writes a line in its
+    own transaction, `action` says what it was done for; a search writes one where it is said who searches.
     """
 
     url: str
     model: ModelName
+    read_only: bool
     _given: ModelName | None
 
     @abstractmethod
@@ -46,6 +49,9 @@ class Gallery(ABC):
         records: Sequence[Record],
         vectors: np.ndarray,
         thumbnails: Sequence[bytes | None] | None = None,
+        *,
+        who: str | None = None,
+        action: str = "add",
     ) -> Added:
         """Add records with descriptors (N, D) of the gallery's model, and small JPEG pictures; all or none.
 
@@ -54,16 +60,16 @@ class Gallery(ABC):
         """
 
     @abstractmethod
-    def update(self, where: Filter, **changes: Any) -> int:
+    def update(self, where: Filter, *, who: str | None = None, action: str = "change", **changes: Any) -> int:
         """Set fields (of `records.CHANGEABLE`) of all records that pass; returns how many passed."""
 
     @abstractmethod
-    def name(self, persons: Mapping[str, str | None]) -> None:
+    def name(self, persons: Mapping[str, str | None], *, who: str | None = None, action: str = "cluster") -> None:
         """Set the person (or none) of each of these ids, all or none; ids that are not there are passed over."""
 
     @abstractmethod
     def remove(self, where: Filter, *, who: str | None = None) -> int:
-        """Remove all records that pass, with descriptors and thumbnails; returns how many. The log says so."""
+        """Remove all records that pass, with descriptors and thumbnails; returns how many."""
 
     @abstractmethod
     def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
@@ -91,7 +97,11 @@ class Gallery(ABC):
 
     @abstractmethod
     def log(self, action: str, *, who: str | None = None, **details: Any) -> None:
-        """Write a line (details: JSON values) to the log of who did what, which nothing but `compact` shortens."""
+        """Write a line (details: JSON values) to the log of who did what. Only `compact` with `log_before` drops lines.
+
+        Our own lines say what was searched by and with which conditions, or what was changed to what and how many
+        records; of a picture only that it was one.
+        """
 
     @abstractmethod
     def entries(self, limit: int = 100) -> list[LogEntry]:
@@ -102,8 +112,11 @@ class Gallery(ABC):
         """Read everything; returns what is damaged, a line each, empty where all is well."""
 
     @abstractmethod
-    def compact(self) -> int:
-        """Give back the space of what was removed; returns how many bytes."""
+    def compact(self, *, log_before: float | None = None, who: str | None = None) -> int:
+        """Give back the space of what was removed; returns how many bytes.
+
+        log_before: also drop the lines of the log from before this date (seconds since 1970), and say so in the log.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -141,30 +154,45 @@ class Gallery(ABC):
             shares.append(len(set(wanted) & set(seen)) / len(wanted))
         return float(np.mean(shares))
 
-    def search(self, vectors: np.ndarray, where: Filter = EVERYTHING, **options: Any) -> list[Match]:
+    def search(
+        self, vectors: np.ndarray, where: Filter = EVERYTHING, *, who: str | None = None, **options: Any
+    ) -> list[Match]:
         """Return what looks most like one person, best first.
 
         vectors: (D,) or (Q, D), descriptors of one or several pictures of that person. options: the fields of
         `matching.Options`: limit=20, offset=0, combine="mean", group=False, rerank, rerank_top=100, probability,
-        exact=True.
+        exact=True, peek=False.
         """
         self._require_model()
         queries = self._unit(np.atleast_2d(np.asarray(vectors)))
         if not len(queries):
             raise GalleryError(f"{self.url}: expected a descriptor to search by, found none")
-        return self._search(queries, where, Options(**options))
+        return self._search(queries, where, Options(**options), who, pictures=len(queries))
 
     def search_many(
-        self, vectors: np.ndarray, where: Filter = EVERYTHING, *, limit: int = 20, exact: bool = True
+        self,
+        vectors: np.ndarray,
+        where: Filter = EVERYTHING,
+        *,
+        limit: int = 20,
+        exact: bool = True,
+        who: str | None = None,
     ) -> list[list[Match]]:
         """Search by many pictures (Q, D), each on its own, in one pass over the gallery."""
         self._require_model()
         options = Options(limit=limit, exact=exact)
         found = self._rank(self._unit(np.asarray(vectors)), where, limit, exact)
+        self.log_reading("search", who, where, pictures=len(vectors), each=True)
         return [matches(best_of_any([hits], limit), options) for hits in found]
 
     def search_like(
-        self, ids: Sequence[str], where: Filter = EVERYTHING, *, other_cameras: bool = False, **options: Any
+        self,
+        ids: Sequence[str],
+        where: Filter = EVERYTHING,
+        *,
+        other_cameras: bool = False,
+        who: str | None = None,
+        **options: Any,
     ) -> list[Match]:
         """Search by records of the gallery, which are not among the results; options as of `search`.
 
@@ -173,7 +201,7 @@ class Gallery(ABC):
         found = {record.id: record for record in self.records(Filter(ids=tuple(ids)))}
         if not ids or len(found) < len(set(ids)):
             raise GalleryError(f"{self.url}: expected ids of the gallery to search by, {_lacking(ids, found)}")
-        return self._search_like(list(found.values()), where, other_cameras, options)
+        return self._search_like(list(found.values()), where, other_cameras, options, who, like=list(found))
 
     def search_tracklet(
         self,
@@ -182,6 +210,7 @@ class Gallery(ABC):
         *,
         camera: str | None = None,
         other_cameras: bool = False,
+        who: str | None = None,
         **options: Any,
     ) -> list[Match]:
         """Search by all crops of a tracklet (of one camera, where several have one of that name); as `search_like`."""
@@ -189,7 +218,14 @@ class Gallery(ABC):
         found = self.records(of)
         if not found:
             raise GalleryError(f"{self.url}: expected the name of a tracklet, no record has {tracklet!r:.80}")
-        return self._search_like(found, where, other_cameras, options)
+        return self._search_like(found, where, other_cameras, options, who, tracklet=tracklet, camera=camera)
+
+    def log_reading(self, action: str, who: str | None, where: Filter = EVERYTHING, **details: Any) -> None:
+        """Log what changes nothing: where it is said who reads, and the gallery can be written."""
+        if who is not None and not self.read_only:
+            conditions = {"where": where.as_dict()} if where != EVERYTHING else {}
+            said = {name: value for name, value in details.items() if value is not None and value is not False}
+            self.log(action, who=who, **said, **conditions)
 
     def get(self, record: str) -> Record | None:
         """Return the record of this id, None where there is none."""
@@ -222,16 +258,35 @@ class Gallery(ABC):
         self.close()
 
     def _search_like(
-        self, found: Sequence[Record], where: Filter, other_cameras: bool, options: Mapping[str, Any]
+        self,
+        found: Sequence[Record],
+        where: Filter,
+        other_cameras: bool,
+        options: Mapping[str, Any],
+        who: str | None,
+        **subject: Any,
     ) -> list[Match]:
         ids = tuple(record.id for record in found)
-        where = replace(where, not_ids=(*where.not_ids, *ids))
         if other_cameras:
             cameras = {record.camera for record in found if record.camera is not None}
             where = replace(where, not_cameras=(*where.not_cameras, *sorted(cameras)))
-        return self._search(self.vectors(ids), where, Options(**options))
+        return self._search(self.vectors(ids), where, Options(**options), who, leave=ids, **subject)
 
-    def _search(self, queries: np.ndarray, where: Filter, options: Options) -> list[Match]:
+    def _search(
+        self,
+        queries: np.ndarray,
+        where: Filter,
+        options: Options,
+        who: str | None,
+        leave: tuple[str, ...] = (),
+        **subject: Any,
+    ) -> list[Match]:
+        """Search, without the records `leave`; subject: what is searched by, for the log."""
+        found = self._matches(queries, replace(where, not_ids=(*where.not_ids, *leave)), options)
+        self.log_reading("search", who, where, **subject, results=min(len(found), options.limit))
+        return found
+
+    def _matches(self, queries: np.ndarray, where: Filter, options: Options) -> list[Match]:
         if options.combine == "mean" and len(queries) > 1:
             queries = self._unit(queries.mean(axis=0, keepdims=True))
         count = options.depth
@@ -292,44 +347,6 @@ class Gallery(ABC):
         return plain
 
 
-def check_persons(persons: Mapping[str, str | None]) -> list[tuple[str | None, str]]:
-    """Return (person, id) sorted by id. Raises GalleryError where a person is no text."""
-    for person in set(persons.values()):
-        Record("x", person)
-    return [(person, name) for name, person in sorted(persons.items())]
-
-
-def check_changes(changes: Mapping[str, Any]) -> None:
-    """Raise GalleryError unless these are values for `CHANGEABLE` fields of a record."""
-    if not changes or not set(changes) <= set(CHANGEABLE):
-        found = ", ".join(sorted(set(changes) - set(CHANGEABLE))) or "none"
-        raise GalleryError(f"expected changes of {', '.join(CHANGEABLE)}, found {found}")
-    Record("x", **dict(changes))
-
-
-def check_field(name: str) -> str:
-    """Return the name of a field that `Gallery.values` counts. Raises GalleryError for another."""
-    if name not in ("person", "camera", "tracklet", "source", "tags"):
-        raise GalleryError(f"expected person, camera, tracklet, source or tags, found {name!r:.80}")
-    return name
-
-
 def _lacking(ids: Sequence[str], found: Mapping[str, Record]) -> str:
     unknown = [name for name in ids if name not in found]
     return f"found none of {len(unknown)}, the first is {unknown[0]!r:.80}" if unknown else "found none"
-
-
-def check_thumbnails(
-    records: Sequence[Record], vectors: np.ndarray, thumbnails: Sequence[bytes | None] | None
-) -> Sequence[bytes | None]:
-    """Return one thumbnail (or None) for each record. Raises GalleryError where lengths differ or one is no JPEG."""
-    thumbnails = [None] * len(records) if thumbnails is None else thumbnails
-    if not len(records) == len(vectors) == len(thumbnails):
-        raise GalleryError(
-            f"expected a descriptor and a thumbnail (or none at all) for each of {len(records)} records, found "
-            f"{len(vectors)} and {len(thumbnails)}"
-        )
-    for picture in thumbnails:
-        if picture is not None and (not isinstance(picture, bytes) or picture[:2] != b"\xff\xd8"):
-            raise GalleryError("expected the bytes of a JPEG picture as thumbnail")
-    return thumbnails

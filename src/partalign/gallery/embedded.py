@@ -13,21 +13,16 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from partalign.errors import GalleryError
-from partalign.gallery.base import (
-    EVERYTHING,
-    Gallery,
-    check_changes,
-    check_field,
-    check_persons,
-    check_thumbnails,
-)
+from partalign.gallery.base import EVERYTHING, Gallery
 from partalign.gallery.cells import FIELDS, cells_of, checksum, joined_tags, record_of
+from partalign.gallery.checks import check_changes, check_field, check_persons, check_thumbnails
 from partalign.gallery.database import NAME, Database
 from partalign.gallery.forgetting import NAMED, erase
 from partalign.gallery.matching import Hits
@@ -49,8 +44,7 @@ class EmbeddedGallery(Gallery):
     """See `Gallery` and `open_gallery`."""
 
     def __init__(self, folder: Path, *, model: ModelName | None, create: bool, read_only: bool):
-        self.folder, self.url = Path(folder), str(folder)
-        self._given = model
+        self.folder, self.url, self._given = Path(folder), str(folder), model
         exists = (self.folder / NAME).is_file()
         if not exists and not create:
             found = "another kind of folder" if self.folder.is_dir() else "no such folder"
@@ -58,8 +52,8 @@ class EmbeddedGallery(Gallery):
             raise GalleryError(f"{folder}: expected a gallery, found {found}; make one with `partalign gallery add`")
         if not exists:
             self._make_folder()
-        read_only = read_only or not os.access(self.folder, os.W_OK)
-        self._database = Database(self.folder, read_only=read_only)
+        self.read_only = read_only or not os.access(self.folder, os.W_OK)
+        self._database = Database(self.folder, read_only=self.read_only)
         try:
             if not self._database.format():
                 self._create(model if create else None)
@@ -73,7 +67,13 @@ class EmbeddedGallery(Gallery):
             raise
 
     def add(
-        self, records: Sequence[Record], vectors: np.ndarray, thumbnails: Sequence[bytes | None] | None = None
+        self,
+        records: Sequence[Record],
+        vectors: np.ndarray,
+        thumbnails: Sequence[bytes | None] | None = None,
+        *,
+        who: str | None = None,
+        action: str = "add",
     ) -> Added:
         """See `Gallery.add`."""
         self._require_model()
@@ -106,10 +106,12 @@ class EmbeddedGallery(Gallery):
             pictures = [(records[i].id, thumbnails[i]) for i in chosen if thumbnails[i] is not None]
             self._database.many("INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", pictures)
             self._set("rows", first + len(moved))
+            added = Added(len(chosen) - len(slots), len(slots))
+            self._log(action, who, asdict(added))
         self._wipe()
-        return Added(len(chosen) - len(slots), len(slots))
+        return added
 
-    def update(self, where: Filter, **changes: Any) -> int:
+    def update(self, where: Filter, *, who: str | None = None, action: str = "change", **changes: Any) -> int:
         """See `Gallery.update`."""
         check_changes(changes)
         text, values = condition(where, SQLITE)
@@ -118,19 +120,21 @@ class EmbeddedGallery(Gallery):
         with self._changing():
             number = self.count(where)
             self._database.execute(f"UPDATE crops SET {assignments} WHERE {text}", [*new.values(), *values])  # noqa: S608
+            self._log(action, who, {"records": number, "where": where.as_dict(), "to": changes})
         return number
 
-    def name(self, persons: Mapping[str, str | None]) -> None:
+    def name(self, persons: Mapping[str, str | None], *, who: str | None = None, action: str = "cluster") -> None:
         """See `Gallery.name`."""
         rows = check_persons(persons)
         with self._changing():
             self._database.many("UPDATE crops SET person = ? WHERE id = ?", rows)
+            self._log(action, who, {"records": len(rows)})
 
     def remove(self, where: Filter, *, who: str | None = None) -> int:
         """See `Gallery.remove`."""
         with self._changing():
             removed = len(self._delete(where))
-            self._log("remove", who, {"removed": removed})
+            self._log("remove", who, {"removed": removed, "where": where.as_dict()})
         self._wipe()
         self._database.forget_journal()
         return removed
@@ -199,10 +203,13 @@ class EmbeddedGallery(Gallery):
             state = self._state()
             return problems(self._database, self._file(state.generation), state.rows, self.model.dimension)
 
-    def compact(self) -> int:
+    def compact(self, *, log_before: float | None = None, who: str | None = None) -> int:
         """See `Gallery.compact`."""
         before = self._bytes()
         with self._changing() as state:
+            if log_before is not None:
+                lines = len(self._database.execute("DELETE FROM log WHERE time < ? RETURNING 1", (log_before,)))
+                self._log("shorten the log", who, {"lines": lines, "before": log_before})
             pack(self._database, self._file(state.generation), self._file(state.generation + 1), self.model.dimension)
             sync_folder(self.folder)
         self._wipe()

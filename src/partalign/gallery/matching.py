@@ -37,7 +37,8 @@ class Options:
     combine: search by the mean of several pictures' descriptors, or count for each record its best similarity to any.
     group: one match for each tracklet (of a camera), its best crop; a crop without a tracklet is one of its own.
     rerank: reorders the best `rerank_top`; similarities stay those of the descriptors. probability: fills in
-    `Match.probability`. exact: where the gallery has an approximate index, do without it. Raises GalleryError.
+    `Match.probability`. exact: where the gallery has an approximate index, do without it. peek: return one match more
+    than `limit`, which tells whether there are further ones. Raises GalleryError.
     """
 
     limit: int = 20
@@ -48,6 +49,7 @@ class Options:
     rerank_top: int = 100
     probability: Probability | None = None
     exact: bool = True
+    peek: bool = False
 
     def __post_init__(self):
         for name, least in (("limit", 1), ("offset", 0), ("rerank_top", 1)):
@@ -59,8 +61,8 @@ class Options:
 
     @property
     def last(self) -> int:
-        """Rank of the last match that is shown."""
-        return self.offset + self.limit
+        """Rank of the last match that is returned."""
+        return self.offset + self.limit + self.peek
 
     @property
     def depth(self) -> int:

@@ -33,6 +33,7 @@ def name_people(
     least: int = 2,
     again: bool = False,
     dry: bool = False,
+    who: str | None = None,
 ) -> Named:
     """Give records without a person names, person-1, person-2 ..., one for each group of alike crops; all or none.
 
@@ -56,7 +57,7 @@ def name_people(
     numbers = [number_of.get(group) for group in group_of.tolist()]
     persons = {r.id: n if n is None else f"person-{n}" for r, n in zip(records, numbers, strict=True)}
     if not dry:
-        gallery.name(persons)
+        gallery.name(persons, who=who)
     return Named(len(large), sum(n is not None for n in numbers), len(records))
 
 
@@ -68,9 +69,7 @@ def merge(gallery: Gallery, person: str, others: Iterable[str], *, who: str | No
         raise GalleryError(f"{gallery.url}: expected names of persons to merge, no record has {unknown[0]!r:.80}")
     if not others:
         raise GalleryError(f"{gallery.url}: expected names of persons to merge with {person!r:.80}, found none")
-    changed = gallery.update(Filter(persons=others), person=person)
-    gallery.log("merge", who=who, records=changed)
-    return changed
+    return gallery.update(Filter(persons=others), person=person, who=who, action="merge")
 
 
 def split(gallery: Gallery, ids: Sequence[str], person: str | None = None, *, who: str | None = None) -> str:
@@ -80,8 +79,7 @@ def split(gallery: Gallery, ids: Sequence[str], person: str | None = None, *, wh
         told = next((name for name in ids if name not in found), "none")
         raise GalleryError(f"{gallery.url}: expected ids of the gallery, found {told!r:.80}")
     name = person or f"person-{_next(gallery.values('person'))}"
-    gallery.update(Filter(ids=tuple(found)), person=name)
-    gallery.log("split", who=who, records=len(found))
+    gallery.update(Filter(ids=tuple(sorted(found))), person=name, who=who, action="split")
     return name
 
 

@@ -127,8 +127,8 @@ class Filter:
     cameras, not_cameras, persons, tracklets, sources, ids, not_ids: any of these (or none of them); a record of unknown
     camera passes `not_cameras`. since, until: since <= time <= until; a record without a time does not pass.
     added_since, added_until: the same of when it entered the gallery. older_than: its time, if that is a date, else
-    when it was added, is before. tags: it has all of them. labelled: whether it has a person. after: its id sorts
-    behind.
+    when it was added, is before. tags, not_tags: it has all of them, none of them. labelled: whether it has a person.
+    after: its id sorts behind.
     """
 
     cameras: tuple[str, ...] | None = None
@@ -136,6 +136,7 @@ class Filter:
     since: float | None = None
     until: float | None = None
     tags: tuple[str, ...] = ()
+    not_tags: tuple[str, ...] = ()
     persons: tuple[str, ...] | None = None
     tracklets: tuple[str, ...] | None = None
     sources: tuple[str, ...] | None = None
@@ -164,6 +165,14 @@ class Filter:
                     object.__setattr__(self, f.name, tuple(value))
             if not good:
                 raise GalleryError(f"expected another kind of value as filter `{f.name}`, found {value!r:.80}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the conditions that are given, for JSON, which knows no infinite numbers."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {
+            name: list(value) if isinstance(value, tuple) else str(value) if value in (-math.inf, math.inf) else value
+            for name, value in given.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +228,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One line of the log of who did what. time: seconds since 1970."""
+    """One line of the log of who did what. time: seconds since 1970. details: see `Gallery.log`."""
 
     time: float
     action: str

@@ -5,23 +5,19 @@ Searches read every descriptor that passes, and so are exact, unless an approxim
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
 from pgvector import Vector
 
 from partalign.errors import GalleryError
-from partalign.gallery.base import (
-    EVERYTHING,
-    Gallery,
-    check_changes,
-    check_field,
-    check_persons,
-    check_thumbnails,
-)
+from partalign.gallery.base import EVERYTHING, Gallery
 from partalign.gallery.cells import checksum
+from partalign.gallery.checks import check_changes, check_field, check_persons, check_thumbnails
 from partalign.gallery.connection import FORMAT, Connection
 from partalign.gallery.forgetting import NAMED, erase
 from partalign.gallery.matching import Hits
@@ -30,6 +26,7 @@ from partalign.gallery.sql import POSTGRES, condition
 
 _FIELDS = "id, person, camera, time, source, tracklet, tags, box, added"
 _TYPES = ["text", "text", "text", "float8", "text", "text", "text[]", "float8[]", "float8", "int8", "vector", "bytea"]
+_TABLES = ("crops", "thumbnails", "log")
 _INDEX = "crops_hnsw"
 _LONGEST_INDEXED = 2000  # numbers of a descriptor, pgvector's limit
 _READ_AT_ONCE = 2000
@@ -40,7 +37,7 @@ class ServerGallery(Gallery):
 
     def __init__(self, url: str, *, model: ModelName | None, create: bool, read_only: bool):
         self._server = Connection(url, read_only=read_only)
-        self.url, self._given = self._server.name, model
+        self.url, self._given, self.read_only = self._server.name, model, read_only
         try:
             if not self._server.tables():
                 if not create or model is None:
@@ -56,7 +53,13 @@ class ServerGallery(Gallery):
             raise
 
     def add(
-        self, records: Sequence[Record], vectors: np.ndarray, thumbnails: Sequence[bytes | None] | None = None
+        self,
+        records: Sequence[Record],
+        vectors: np.ndarray,
+        thumbnails: Sequence[bytes | None] | None = None,
+        *,
+        who: str | None = None,
+        action: str = "add",
     ) -> Added:
         """See `Gallery.add`."""
         self._require_model()
@@ -86,9 +89,11 @@ class ServerGallery(Gallery):
                 "INSERT INTO thumbnails SELECT id, jpeg FROM incoming WHERE jpeg IS NOT NULL ORDER BY id "
                 "ON CONFLICT (id) DO UPDATE SET jpeg = excluded.jpeg"
             )
-        return Added(new, len(chosen) - new)
+            added = Added(new, len(chosen) - new)
+            self._log(action, who, asdict(added))
+        return added
 
-    def update(self, where: Filter, **changes: Any) -> int:
+    def update(self, where: Filter, *, who: str | None = None, action: str = "change", **changes: Any) -> int:
         """See `Gallery.update`."""
         check_changes(changes)
         text, values = condition(where, POSTGRES)
@@ -96,9 +101,11 @@ class ServerGallery(Gallery):
         assignments = ", ".join(f"{name} = ?" for name in new)
         statement = f"WITH done AS (UPDATE crops SET {assignments} WHERE {text} RETURNING 1) SELECT count(*) FROM done"  # noqa: S608
         with self._server.transaction():
-            return self._server.run(statement, [*new.values(), *values])[0][0]
+            number = self._server.run(statement, [*new.values(), *values])[0][0]
+            self._log(action, who, {"records": number, "where": where.as_dict(), "to": changes})
+        return number
 
-    def name(self, persons: Mapping[str, str | None]) -> None:
+    def name(self, persons: Mapping[str, str | None], *, who: str | None = None, action: str = "cluster") -> None:
         """See `Gallery.name`."""
         rows = check_persons(persons)
         statement = (
@@ -107,6 +114,7 @@ class ServerGallery(Gallery):
         )
         with self._server.transaction():
             self._server.run(statement, ([person for person, _ in rows], [name for _, name in rows]))
+            self._log(action, who, {"records": len(rows)})
 
     def remove(self, where: Filter, *, who: str | None = None) -> int:
         """See `Gallery.remove`."""
@@ -114,7 +122,7 @@ class ServerGallery(Gallery):
         statement = f"WITH done AS (DELETE FROM crops WHERE {text} RETURNING 1) SELECT count(*) FROM done"  # noqa: S608
         with self._server.transaction():
             removed = self._server.run(statement, values)[0][0]
-            self._log("remove", who, {"removed": removed})
+            self._log("remove", who, {"removed": removed, "where": where.as_dict()})
         return removed
 
     def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
@@ -151,7 +159,8 @@ class ServerGallery(Gallery):
         found = self._server.run(
             "SELECT count(*), count(DISTINCT person), count(DISTINCT camera), count(DISTINCT tracklet), "
             "count(*) FILTER (WHERE person IS NULL), min(time), max(time), "
-            "(pg_total_relation_size('crops') + pg_total_relation_size('thumbnails'))::bigint FROM crops"
+            "(pg_total_relation_size('crops') + pg_total_relation_size('thumbnails') + pg_total_relation_size('log'))"
+            "::bigint FROM crops"
         )
         index = "HNSW" if self._indexed() else None
         return Info(self.url, "PostgreSQL", self.model, *found[0], index=index)
@@ -180,13 +189,16 @@ class ServerGallery(Gallery):
                     if checksum(vector.to_numpy()) != stored:
                         problems.append(f"record {name}: its descriptor is not the one that was added; add it again")
 
-    def compact(self) -> int:
+    def compact(self, *, log_before: float | None = None, who: str | None = None) -> int:
         """See `Gallery.compact`."""
         before = self.info().bytes
         with self._server.transaction():  # refuses where the gallery is open for reading only
-            pass
-        self._server.script("VACUUM FULL ANALYZE crops")
-        self._server.script("VACUUM FULL ANALYZE thumbnails")
+            if log_before is not None:
+                statement = "WITH done AS (DELETE FROM log WHERE time < ? RETURNING 1) SELECT count(*) FROM done"
+                lines = self._server.run(statement, (log_before,))[0][0]
+                self._log("shorten the log", who, {"lines": lines, "before": log_before})
+        for table in _TABLES:
+            self._server.script(f"VACUUM FULL ANALYZE {table}")
         return before - self.info().bytes
 
     def build_index(self, queries: int = 100, count: int = 10) -> float:
@@ -216,7 +228,7 @@ class ServerGallery(Gallery):
             removed = self._server.run(f"DELETE FROM crops WHERE {text} RETURNING {', '.join(NAMED)}", values)  # noqa: S608
             erase(self._server.run, POSTGRES, removed, person, self.values("tags"))
             self._log(action, who, {"removed": len(removed)})
-        for table in ("crops", "thumbnails", "log"):
+        for table in _TABLES:
             self._server.script(f"VACUUM {table}")
         return len(removed)
 
@@ -265,9 +277,7 @@ class ServerGallery(Gallery):
         return ModelName(meta["model"], meta["version"], int(meta["dimension"]))
 
     def _log(self, action: str, who: str | None, details: dict[str, Any]) -> None:
-        from psycopg.types.json import Jsonb
-
-        values = (time.time(), action, who, Jsonb(details))
+        values = (time.time(), action, who, json.dumps(details))
         self._server.run("INSERT INTO log (time, action, who, details) VALUES (?, ?, ?, ?)", values)
 
 

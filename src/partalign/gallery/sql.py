@@ -29,7 +29,7 @@ class Dialect:
 SQLITE = Dialect(
     any_of="{} IN (SELECT value FROM json_each(?))",
     texts=json.dumps,
-    has_tag="instr(tags, ?) > 0",
+    has_tag="(instr(tags, ?) > 0)",
     tag=lambda tag: f"\n{tag}\n",
     retagged="retagged(tags, ?, ?)",  # of cells.py
     tags=joined_tags,
@@ -37,7 +37,7 @@ SQLITE = Dialect(
 POSTGRES = Dialect(
     any_of="{} = ANY(?)",
     texts=list,
-    has_tag="tags @> ARRAY[?]::text[]",
+    has_tag="(tags @> ARRAY[?]::text[])",
     tag=str,
     retagged='ARRAY(SELECT DISTINCT tag COLLATE "C" FROM unnest(tags || ?::text[]) AS tag '
     "WHERE tag <> ALL(?::text[]) ORDER BY 1)",
@@ -74,6 +74,8 @@ def condition(where: Filter, dialect: Dialect) -> tuple[str, list[Any]]:
             require(text, float(limit))
     for tag in where.tags:
         require(dialect.has_tag, dialect.tag(tag))
+    for tag in where.not_tags:
+        require(f"NOT {dialect.has_tag}", dialect.tag(tag))
     if where.after is not None:
         require("id > ?", where.after)
     if where.labelled is not None:

@@ -25,8 +25,11 @@ _KEY = b"partalign"
 _COLUMNS = tuple(field.name for field in fields(Record))
 
 
-def export_gallery(gallery: Gallery, path: Path, where: Filter = EVERYTHING) -> int:
-    """Write all records that pass to a Parquet file, atomically; returns how many. Raises GalleryError, SaveError."""
+def export_gallery(gallery: Gallery, path: Path, where: Filter = EVERYTHING, *, who: str | None = None) -> int:
+    """Write all records that pass to a Parquet file, atomically; returns how many. Raises GalleryError, SaveError.
+
+    who: as of `Gallery`.
+    """
     arrow, parquet = _pyarrow(path)
     kinds = {name: arrow.string() for name in _COLUMNS}
     kinds |= {"time": arrow.float64(), "added": arrow.float64(), "tags": arrow.list_(arrow.string())}
@@ -36,16 +39,18 @@ def export_gallery(gallery: Gallery, path: Path, where: Filter = EVERYTHING) -> 
     about = {"format": FORMAT, "model": model.name, "version": model.version, "dimension": model.dimension}
     schema = arrow.schema(list(kinds.items()), {_KEY: json.dumps(about)})
     count = 0
-    with atomic_file(path) as file, parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
-        for page in gallery.pages(where, _AT_ONCE):
-            ids = [record.id for record in page]
-            pictures = gallery.thumbnails(ids)
-            table: dict[str, Any] = {name: [getattr(record, name) for record in page] for name in _COLUMNS}
-            table["thumbnail"] = [pictures.get(name) for name in ids]
-            values = arrow.array(gallery.vectors(ids).reshape(-1), arrow.float32())
-            table["vector"] = arrow.FixedSizeListArray.from_arrays(values, model.dimension)
-            writer.write_table(arrow.table(table, schema))
-            count += len(page)
+    with atomic_file(path) as file:
+        with parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+            for page in gallery.pages(where, _AT_ONCE):
+                ids = [record.id for record in page]
+                pictures = gallery.thumbnails(ids)
+                table: dict[str, Any] = {name: [getattr(record, name) for record in page] for name in _COLUMNS}
+                table["thumbnail"] = [pictures.get(name) for name in ids]
+                values = arrow.array(gallery.vectors(ids).reshape(-1), arrow.float32())
+                table["vector"] = arrow.FixedSizeListArray.from_arrays(values, model.dimension)
+                writer.write_table(arrow.table(table, schema))
+                count += len(page)
+        gallery.log_reading("export", who, where, records=count)  # before the file is there: no export without a line
     return count
 
 
@@ -64,7 +69,7 @@ def read_model(path: Path) -> ModelName:
     return found
 
 
-def import_gallery(gallery: Gallery, path: Path) -> Added:
+def import_gallery(gallery: Gallery, path: Path, *, who: str | None = None) -> Added:
     """Add everything of an exported file; records of the same id are replaced. Raises GalleryError.
 
     Some thousand at a time: where it stops in the middle, those before stay, and importing again goes on.
@@ -73,7 +78,7 @@ def import_gallery(gallery: Gallery, path: Path) -> Added:
     if model != gallery.model:
         raise GalleryError(f"{path}: expected descriptors of {gallery.model}, found {model}: they cannot be compared")
     for records, vectors, pictures in _batches(path, model.dimension):
-        done = gallery.add(records, vectors, pictures)
+        done = gallery.add(records, vectors, pictures, who=who, action="import")
         new, replaced = new + done.new, replaced + done.replaced
     return Added(new, replaced)
 

@@ -82,14 +82,15 @@ def search(wanted: schemas.Search, the: The, who: Searcher, request: Request) ->
         wanted.where.filter(),
         wanted.person,
         wanted.other_cameras,
-        limit=wanted.limit + 1,
+        limit=wanted.limit,
+        peek=True,
         offset=wanted.offset,
         group=wanted.group,
         rerank=wanted.rerank,
         combine=wanted.combine,
+        who=_name(request, who),
     )
     matches = [schemas.MatchOut.of(match) for match in found[: wanted.limit]]
-    _log(request, the, who, "search", by="picture" if wanted.query else "record", results=len(matches))
     return schemas.Found(person=person, matches=matches, further=len(found) > wanted.limit)
 
 
@@ -114,8 +115,7 @@ def change(name: Id, wanted: schemas.Change, the: The, who: Editor, request: Req
     if not changes:
         raise HTTPException(422, "expected a new person, camera or tags")
     the.record(name)
-    the.gallery.update(Filter(ids=(name,)), **changes)
-    _log(request, the, who, "change", record=name, fields=sorted(changes))
+    the.gallery.update(Filter(ids=(name,)), **changes, who=_name(request, who))
     return schemas.RecordOut.of(the.record(name))
 
 
@@ -145,20 +145,21 @@ def thumbnail(name: Id, the: The) -> Response:
 @router.post("/decisions")
 def decide(wanted: schemas.Decide, the: The, who: Editor, request: Request) -> schemas.Decided:
     """Confirm a result (it becomes the person's who is searched for) or reject it (it is not found for them again)."""
-    person, before = the.decide(wanted.by, wanted.record, wanted.same, wanted.person)
-    _log(request, the, who, "confirm" if wanted.same else "reject", record=wanted.record, person=person)
+    person, before = the.decide(wanted.by, wanted.record, wanted.same, wanted.person, _name(request, who))
     return schemas.Decided(person=person, before=[schemas.RecordOut.of(record) for record in before])
 
 
 @router.post("/explanations")
-def explanation(wanted: schemas.Explain, the: The) -> schemas.Explanation:
+def explanation(wanted: schemas.Explain, the: The, who: Searcher, request: Request) -> schemas.Explanation:
     """Say why a record was found: which places and body parts make it similar (eq. 8-9 of the paper)."""
-    return schemas.Explanation.of(the.explain(wanted.by, wanted.record))
+    return schemas.Explanation.of(the.explain(wanted.by, wanted.record, _name(request, who)))
 
 
 @router.get("/explanation.png", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 def explanation_picture(
     the: The,
+    who: Searcher,
+    request: Request,
     record: Text,
     query: Word = None,
     like: Words = [],  # noqa: B006 - FastAPI copies defaults
@@ -170,18 +171,14 @@ def explanation_picture(
     """Draw the explanation; without bars it suits a narrow screen."""
     if (query is not None) + bool(like) + (tracklet is not None) != 1:
         raise HTTPException(422, "expected exactly one of query, like and tracklet")
-    explained = the.explain(By(query, tuple(dict.fromkeys(like)), tracklet, camera), record)
+    explained = the.explain(By(query, tuple(dict.fromkeys(like)), tracklet, camera), record, _name(request, who))
     return Response(explained.draw(dark=theme == "dark", bars=bars), media_type="image/png")
 
 
 @router.get("/log", dependencies=[Depends(_at_least(Role.admin))])
 def log(the: The, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[schemas.Entry]:
-    """Return the newest lines of the log of searches, decisions and removals."""
+    """Return the newest lines of the log of searches, explanations, changes and removals."""
     return [schemas.Entry.of(entry) for entry in the.gallery.entries(limit)]
-
-
-def _log(request: Request, the: Service, who: Client, action: str, **details: Any) -> None:
-    the.gallery.log(action, who=_name(request, who), **details)
 
 
 def _name(request: Request, who: Client) -> str:

@@ -101,8 +101,7 @@ class Service:
         """
         person = person or _person_of(self._records_by(by))
         if person is not None:
-            rejected = self.gallery.records(Filter(tags=(REJECTED + person,)))
-            where = replace(where, not_ids=(*where.not_ids, *(record.id for record in rejected)))
+            where = replace(where, not_tags=(*where.not_tags, REJECTED + person))
         if by.query is not None:
             return person, self.search.by_vectors(self.queries.find(by.query).vectors, where, **options)
         options["other_cameras"] = other_cameras
@@ -130,8 +129,15 @@ class Service:
             except ExplanationError:
                 raise UnknownRecordError(name) from None
 
-    def explain(self, by: By, name: str) -> Explained:
+    def explain(self, by: By, name: str, who: str) -> Explained:
         """Explain a result: of several pictures searched by, by the one most like it. Raises ExplanationError."""
+        found = self._explain(by, name)
+        pictures = None if by.query is None else len(self.queries.find(by.query).pictures)
+        said = {"pictures": pictures, "like": list(by.like) or None, "tracklet": by.tracklet, "camera": by.camera}
+        self.gallery.log_reading("explain", who, record=name, **said)
+        return found
+
+    def _explain(self, by: By, name: str) -> Explained:
         key, record = (by, name), self.record(name)
         self._records_by(by)  # what was removed since it was explained is not explained again
         if key in self._explained:
@@ -152,7 +158,7 @@ class Service:
         """Drop what is held in memory of records that are being removed."""
         self._explained.clear()
 
-    def decide(self, by: By, name: str, same: bool, person: str | None) -> tuple[str, list[Record]]:
+    def decide(self, by: By, name: str, same: bool, person: str | None, who: str) -> tuple[str, list[Record]]:
         """Confirm or reject a result: it becomes the person's who is searched for, or is tagged as not theirs.
 
         That is `person`, else whose the records are that are searched by, else (confirmed) whose the result is, else
@@ -163,13 +169,13 @@ class Service:
             record, asked = self.record(name), self._records_by(by)
             person = person or _person_of(asked) or (record.person if same else None) or self._new_person()
             changed = [record, *(other for other in asked if other.person is None and other.id != name)]
-            self.gallery.update(Filter(ids=tuple(other.id for other in changed[1:])), person=person)
+            if theirs := tuple(other.id for other in changed[1:]):
+                self.gallery.update(Filter(ids=theirs), person=person, who=who)
             tags = tuple(tag for tag in record.tags if tag != REJECTED + person)
-            if same:
-                self.gallery.update(Filter(ids=(name,)), person=person, tags=tags)
-            else:
-                left = None if record.person == person else record.person
-                self.gallery.update(Filter(ids=(name,)), person=left, tags=(*tags, REJECTED + person))
+            now: dict[str, Any] = {"person": person, "tags": tags}
+            if not same:
+                now = {"person": None if record.person == person else record.person, "tags": (*tags, REJECTED + person)}
+            self.gallery.update(Filter(ids=(name,)), **now, who=who, action="confirm" if same else "reject")
         return person, changed
 
     def _new_person(self) -> str:
