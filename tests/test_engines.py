@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from partalign.cli import evaluation
+from partalign.cli.engine import Name
 from partalign.crops import Crop
 from partalign.datasets.generated import World
 from partalign.embedding import Embedder, evaluate
@@ -78,7 +78,7 @@ def test_a_network_runs_in_every_engine(exported, people, expected, name):
 
 
 def test_commands_offer_every_engine():
-    assert get_args(evaluation.Engine) == get_args(EngineName)  # twice, so that --help imports nothing heavy
+    assert get_args(Name) == get_args(EngineName)  # twice, so that --help imports nothing heavy
     assert set(get_args(EngineName)) == {"auto", *OF_EXPORTED, *OF_NETWORKS}
 
 

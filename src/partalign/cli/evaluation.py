@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from partalign.cli.engine import Engine
 from partalign.errors import EvaluationError
 
 Flag = Annotated[bool, Parameter(negative="")]
-Engine = Literal["auto", "torch", "torch-bf16", "compiled", "onnx", "openvino", "openvino-bf16"]
 
 
 def evaluate(
@@ -69,7 +69,6 @@ def evaluate(
         json_: also write the figures, as fractions, to this file
         csv: also write the figures, in per cent, with the paper's of the same setting below, to this file
         device: cpu, cuda, cuda:1 ...
-        engine: what runs the model: auto is the fastest that is installed, right, and worth its start
         workers: how many count in what partalign embed-many wrote; by default one, on Ray one for each core
         ray: have them counted by Ray: local (on this machine), auto (the cluster this machine is in), or its address
     """
@@ -146,7 +145,6 @@ def embed(
         flip: average every descriptor with that of the mirrored crop
         corrupt: what a picture that cannot be read does: stop the work, or be named and left out
         device: cpu, cuda, cuda:1 ...
-        engine: what runs the model: auto is the fastest that is installed, right, and worth its start
     """
     from partalign.datasets.folder import find_crops
     from partalign.embedding import Embedder

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from cyclopts.types import PositiveInt
 
 from partalign.cli import gallery_upkeep
+from partalign.cli.engine import Engine
 from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain, who
 from partalign.errors import GalleryError
 
@@ -35,6 +36,7 @@ def add(
     camera: str | None = None,
     corrupt: Literal["refuse", "skip"] = "refuse",
     device: str = "cpu",
+    engine: Engine = "auto",
 ) -> None:
     """Add pictures of people; the gallery is made where there is none. A picture that is there is replaced.
 
@@ -57,7 +59,8 @@ def add(
     if not pictures:
         raise GalleryError("expected pictures or folders of pictures to add, found none")
     crops = [c if c.camera or not camera else replace(c, camera=camera) for c in find_crops(pictures)]
-    with PictureSearch.open(gallery, model, create=True, device=device, on_error=corrupt) as search:
+    how = {"device": device, "engine": engine, "crops": len(crops)}
+    with PictureSearch.open(gallery, model, create=True, on_error=corrupt, **how) as search:
         done = search.add(crops, tag, who=who())
         print(
             f"{search.gallery.url}: {done.new:,} added, {done.replaced:,} replaced, {search.gallery.count():,} in all"
@@ -82,6 +85,7 @@ def search(
     out: Path | None = None,
     model: Path | None = None,
     device: str = "cpu",
+    engine: Engine = "auto",
 ) -> None:
     """Search by one or several pictures of a person, by records of the gallery, or by a tracklet.
 
@@ -109,12 +113,16 @@ def search(
 
     if bool(pictures) + bool(like) + bool(by_tracklet) != 1:
         raise GalleryError("expected pictures to search by, or --like ID, or --by-tracklet NAME: give one of them")
+    if pictures and other_cameras:
+        raise GalleryError("a picture has no camera that --other-cameras could leave out: say which, --not-camera NAME")
+    if approximate and "://" not in gallery:
+        raise GalleryError(f"{gallery}: a gallery in a folder is searched exactly: leave out --approximate")
     if out is not None:
         check_target(out)
     where = chosen.filter()
     options: dict[str, Any] = {"limit": top, "offset": (page - 1) * top, "combine": combine, "group": group}
     options |= {"rerank": rerank, "exact": not approximate, "who": who()}
-    with PictureSearch.open(gallery, model, device=device) as found:
+    with PictureSearch.open(gallery, model, device=device, engine=engine, crops=len(pictures)) as found:
         if pictures:
             matches = found.by_pictures(pictures, where, **options)
         elif like:

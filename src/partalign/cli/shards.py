@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from partalign.cli.evaluation import Engine
+from partalign.cli.engine import Engine
 from partalign.errors import DatasetError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -41,7 +41,6 @@ def embed_many(
         workers: how many work at once; by default one, on Ray one for each CPU core or GPU
         ray: spread the work with Ray: local (on this machine), auto (the cluster this machine is in), or its address
         device: cpu, or cuda; with Ray every worker on cuda has a GPU of its own
-        engine: what runs the model; auto is the fastest of those that agree with the network
     """
     from partalign.bulk import embed_many as run
     from partalign.shards.workers import Workers

@@ -7,6 +7,8 @@ from typing import Literal
 
 from cyclopts.types import PositiveFloat, PositiveInt
 
+from partalign.cli.engine import Engine
+
 
 def serve(
     gallery: str,
@@ -21,6 +23,7 @@ def serve(
     rate: PositiveFloat = 50.0,
     waiting: PositiveInt = 16,
     device: str = "cpu",
+    engine: Engine = "auto",
 ) -> None:
     """Show a gallery as a page to search it by picture, with an HTTP API.
 
@@ -45,7 +48,8 @@ def serve(
     """
     from partalign.web.server import Address, run
 
-    run(gallery, model, Address(host, port, name, certificate, key), tokens, rate=rate, waiting=waiting, device=device)
+    address, limits = Address(host, port, name, certificate, key), {"rate": rate, "waiting": waiting}
+    run(gallery, model, address, tokens, device=device, engine=engine, **limits)
 
 
 def token(role: Literal["search", "edit", "admin"], *, file: Path, name: str | None = None) -> None:

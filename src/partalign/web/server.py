@@ -7,12 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from partalign.errors import AccessError, MissingExtraError
 from partalign.progress import say
 from partalign.web.access import LOOPBACK, Access, read_tokens
 from partalign.web.limits import Limits
+
+if TYPE_CHECKING:
+    from partalign.engines import EngineName
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,14 @@ class Address:
 
 
 def run(
-    gallery: str, model: Path | None, address: Address, tokens: Path | None, *, device: str = "cpu", **limits: Any
+    gallery: str,
+    model: Path | None,
+    address: Address,
+    tokens: Path | None,
+    *,
+    device: str = "cpu",
+    engine: EngineName = "auto",
+    **limits: Any,
 ) -> None:
     """Serve a gallery until the process is stopped; limits: some of `Limits`.
 
@@ -43,7 +53,7 @@ def run(
     """
     access = open_doors(address, tokens)
     with listen(address) as listening:
-        _serve(gallery, model, address, access, listening, device, replace(Limits(), **limits))
+        _serve(gallery, model, address, access, listening, replace(Limits(), **limits), device=device, engine=engine)
 
 
 def _serve(
@@ -52,8 +62,8 @@ def _serve(
     address: Address,
     access: Access,
     listening: socket.socket,
-    device: str,
     limits: Limits,
+    **how: Any,
 ) -> None:
     try:
         import uvicorn
@@ -62,7 +72,7 @@ def _serve(
         from partalign.web.app import make_app
     except ImportError as error:
         raise MissingExtraError(f'the page needs {error.name}: pip install "partalign[web]"') from None
-    with PictureSearch.open(gallery, model, device=device) as search:
+    with PictureSearch.open(gallery, model, **how) as search:
         search.gallery.log("serve", address=address.host)  # a gallery that cannot keep a log is not served
         app = make_app(search, access, limits)
         config = uvicorn.Config(
