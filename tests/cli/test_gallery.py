@@ -202,6 +202,12 @@ def test_what_goes_wrong_is_told_in_one_line(run, people, crops, tmp_path):
     assert "8 records, nothing damaged" in run("verify", people)
 
 
+def test_options_that_would_do_nothing_are_refused(run, people, crops):
+    picture = crops / "0009_c1s1_000001_01.jpg"
+    assert "--not-camera NAME" in run("search", people, picture, "--other-cameras", expect=1)
+    assert "leave out --approximate" in run("search", people, picture, "--approximate", expect=1)
+
+
 def test_pages_beyond_any_gallery_are_refused(run, people, crops):
     far = ("--top", 10**8, "--page", 10**13)
     assert "1,000,000,000" in run("list", people, *far, expect=1)

@@ -464,6 +464,15 @@ def test_bad_records_and_filters_are_refused(make):
         make()
 
 
+def test_what_would_be_ignored_is_refused(gallery):
+    gallery.add(records(1, 2), vectors(1, 2))
+    with pytest.raises(GalleryError, match="known camera to leave out"):
+        gallery.search_like(["r0001"], other_cameras=True)
+    for search in (gallery.search, gallery.search_many):
+        with pytest.raises(GalleryError, match="approximate index"):
+            search(vectors(1), exact=False)
+
+
 def test_wrong_arguments_are_told(gallery):
     fill(gallery)
     for wrong in (

@@ -267,7 +267,8 @@ def test_what_is_not_there_is_said(client, path, body):
 
 @pytest.mark.parametrize(
     "body", [{}, {"like": ["a"], "query": "b"}, {"like": ["a"], "limit": 0}, {"like": ["a"], "camera": ""},
-             {"like": ["a"], "wher": {}}, {"like": ["a"], "where": {"camera": ["c1"]}}, {"like": ["a\n"]}]
+             {"like": ["a"], "wher": {}}, {"like": ["a"], "camera": "c1"},
+             {"query": "b", "other_cameras": True}, {"like": ["a"], "where": {"camera": ["c1"]}}, {"like": ["a\n"]}]
 )  # fmt: skip
 def test_a_malformed_search_is_refused(client, body):
     answer = client.post("/api/search", json=body)

@@ -180,6 +180,7 @@ class Gallery(ABC):
     ) -> list[list[Match]]:
         """Search by many pictures (Q, D), each on its own, in one pass over the gallery."""
         self._require_model()
+        self._require_index(exact)
         options = Options(limit=limit, exact=exact)
         found = self._rank(self._unit(np.asarray(vectors)), where, limit, exact)
         self.log_reading("search", who, where, pictures=len(vectors), each=True)
@@ -269,6 +270,11 @@ class Gallery(ABC):
         ids = tuple(record.id for record in found)
         if other_cameras:
             cameras = {record.camera for record in found if record.camera is not None}
+            if not cameras:
+                raise GalleryError(
+                    f"{self.url}: expected records of a known camera to leave out, none of those searched by has one: "
+                    "search without other_cameras"
+                )
             where = replace(where, not_cameras=(*where.not_cameras, *sorted(cameras)))
         return self._search(self.vectors(ids), where, Options(**options), who, leave=ids, **subject)
 
@@ -282,6 +288,7 @@ class Gallery(ABC):
         **subject: Any,
     ) -> list[Match]:
         """Search, without the records `leave`; subject: what is searched by, for the log."""
+        self._require_index(options.exact)
         found = self._matches(queries, replace(where, not_ids=(*where.not_ids, *leave)), options)
         self.log_reading("search", who, where, **subject, results=min(len(found), options.limit))
         return found
@@ -302,6 +309,18 @@ class Gallery(ABC):
             if len(firsts) >= options.last or complete:
                 return matches(firsts, options, more)
             count *= 4
+
+    def _indexed(self) -> bool:
+        """Whether there is an approximate index."""
+        return False
+
+    def _require_index(self, exact: bool) -> None:
+        """Raise GalleryError where a search is to use an approximate index and there is none."""
+        if not exact and not self._indexed():
+            raise GalleryError(
+                f"{self.url}: expected an approximate index to search by, found none: search exactly, or, on a server, "
+                "make one with `partalign gallery index`"
+            )
 
     def _require_model(self) -> None:
         """Raise GalleryError unless the gallery was opened with a model."""

@@ -37,8 +37,8 @@ class Options:
     combine: search by the mean of several pictures' descriptors, or count for each record its best similarity to any.
     group: one match for each tracklet (of a camera), its best crop; a crop without a tracklet is one of its own.
     rerank: reorders the best `rerank_top`; similarities stay those of the descriptors. probability: fills in
-    `Match.probability`. exact: where the gallery has an approximate index, do without it. peek: return one match more
-    than `limit`, which tells whether there are further ones. Raises GalleryError.
+    `Match.probability`. exact: if not, search by the gallery's approximate index, which must be there. peek: return one
+    match more than `limit`, which tells whether there are further ones. Raises GalleryError.
     """
 
     limit: int = 20

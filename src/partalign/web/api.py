@@ -171,6 +171,8 @@ def explanation_picture(
     """Draw the explanation; without bars it suits a narrow screen."""
     if (query is not None) + bool(like) + (tracklet is not None) != 1:
         raise HTTPException(422, "expected exactly one of query, like and tracklet")
+    if camera is not None and tracklet is None:
+        raise HTTPException(422, "expected a tracklet with its camera")
     explained = the.explain(By(query, tuple(dict.fromkeys(like)), tracklet, camera), record, _name(request, who))
     return Response(explained.draw(dark=theme == "dark", bars=bars), media_type="image/png")
 

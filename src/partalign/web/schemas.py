@@ -65,6 +65,8 @@ class Subject(Strict):
     def _one(self):
         if (self.query is not None) + bool(self.like) + (self.tracklet is not None) != 1:
             raise ValueError("expected exactly one of query, like and tracklet")
+        if self.camera is not None and self.tracklet is None:
+            raise ValueError("expected a tracklet with its camera; the camera of results is `where.cameras`")
         return self
 
     @property
@@ -84,6 +86,12 @@ class Search(Subject):
     combine: Literal["mean", "max"] = Field(default="mean", description="how several pictures are searched by")
     limit: int = Field(default=24, ge=1, le=200)
     offset: int = Field(default=0, ge=0, le=10_000)
+
+    @model_validator(mode="after")
+    def _camera_known(self):
+        if self.other_cameras and self.query is not None:
+            raise ValueError("sent pictures have no camera that `other_cameras` could leave out: use `not_cameras`")
+        return self
 
 
 class Decide(Subject):

@@ -47,7 +47,7 @@ async function searched(offset) {
   const options = new FormData(filters);
   const found = await api.search({
     ...state.subject, person: state.person, where: where(options), limit: PAGE, offset,
-    other_cameras: options.has("other_cameras"), group: options.has("group"), rerank: options.has("rerank"),
+    other_cameras: options.has("other_cameras") && !state.subject.query, group: options.has("group"), rerank: options.has("rerank"),
   });
   state.person = found.person;
   await learn();
