@@ -139,6 +139,46 @@ def test_the_log_names_every_command_that_looks_for_somebody_or_changes_somethin
     assert "expected an age" in run("compact", people, "--log-older-than", "long", expect=1)
 
 
+def test_records_are_changed_by_condition(run, people):
+    name = ids(run, people, "--camera", "c1", "--person", "0009")[0]
+    assert "4 records changed" in run("update", people, "--camera", "c1", "--set-camera", "hall", "--add-tag", "seen")
+    words = ("--set-person", "anna", "--set-time", "2026-05-01T12:30", "--drop-tag", "monday")
+    assert "1 record changed" in run("update", people, "--id", name, *words)
+    record = json.loads(run("list", people, "--person", "anna", "--json"))[0]
+    found = (record["id"], record["camera"], record["time"], record["tags"])
+    assert found == (name, "hall", 1777638600, ["seen"])
+    cleared = ("--clear", "person", "--clear", "time", "--clear", "tags")
+    assert "1 record changed" in run("update", people, "--id", name, *cleared)
+    record = json.loads(run("list", people, "--no-labelled", "--json"))[0]
+    assert (record["id"], record["person"], record["time"], record["tags"]) == (name, None, None, [])
+    assert "change  records=4 where: cameras=c1 to: camera=hall add_tags=seen" in run("log", people)
+    assert "expected a condition" in run("update", people, "--set-camera", "x", expect=1)
+    assert "8 records changed" in run("update", people, "--set-camera", "x", "--yes")
+    assert "something to change" in run("update", people, "--id", name, expect=1)
+    assert "found both" in run("update", people, "--id", name, "--set-person", "a", "--clear", "person", expect=1)
+
+
+def test_a_tracklet_of_one_of_several_cameras_is_searched_by_and_drawn(run, crops, tmp_path):
+    found = []
+    for number, camera in enumerate(("door", "door", "yard", "yard")):
+        source = sorted(crops.iterdir())[number]
+        picture = tmp_path / "found" / f"{number}.jpg"
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(source.read_bytes())
+        found.append(Crop(picture, camera=camera, tracklet="0002", time=float(number), box=(0, 0, 9, 9)))
+    write_table(tmp_path / "found", found)
+    run("add", tmp_path / "g", tmp_path / "found")
+    by = ("search", tmp_path / "g", "--by-tracklet", "0002")
+    assert run(*by).strip() == "no match"
+    of_door = json.loads(run(*by, "--by-camera", "door", "--json"))
+    assert {match["record"]["camera"] for match in of_door} == {"yard"}
+    assert run(*by, "--by-camera", "door", "--out", tmp_path / "f.png").splitlines()[-1] == str(tmp_path / "f.png")
+    with Image.open(tmp_path / "f.png") as drawn:
+        assert drawn.width > 200
+    assert "no record has" in run(*by, "--by-camera", "roof", expect=1)
+    assert "--by-tracklet NAME" in run("search", tmp_path / "g", "--like", "x", "--by-camera", "door", expect=1)
+
+
 def test_remove_and_forget(run, people):
     assert "expected a condition" in run("remove", people, expect=1)
     assert "1 record removed" in run("remove", people, "--camera", "c1", "--person", "0009")

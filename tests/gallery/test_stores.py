@@ -215,6 +215,19 @@ def test_records_are_changed_counted_and_removed(gallery):
     assert gallery.entries()[1].details == {"removed": 20, "where": {"cameras": ["c1"]}}
 
 
+def test_tags_are_added_and_dropped_beside_those_that_records_have(gallery):
+    made = [Record("a", camera="x", tags=("Z", "b")), Record("b", tags=()), Record("c", tags=("ä", "b"))]
+    gallery.add(made, vectors(1, 2, 3))
+    assert gallery.update(Filter(), add_tags=("é", "b", "a"), drop_tags=("Z", "none")) == 3
+    assert [record.tags for record in gallery.records()] == [("a", "b", "é"), ("a", "b", "é"), ("a", "b", "ä", "é")]
+    gallery.update(Filter(cameras=("x",)), drop_tags=("a", "b", "é"), camera="y")
+    assert (gallery.get("a").tags, gallery.get("a").camera) == ((), "y")
+    assert gallery.values("tags") == {"a": 2, "b": 2, "ä": 1, "é": 2}
+    for wrong in ({"tags": ("x",), "add_tags": ("y",)}, {"add_tags": ("a\nb",)}, {"drop_tags": ("",)}):
+        with pytest.raises(GalleryError):
+            gallery.update(Filter(), **wrong)
+
+
 def test_forget_by_person_and_by_age(gallery):
     fill(gallery)
     assert gallery.forget(person="p3") == 3

@@ -244,7 +244,7 @@ def test_the_log_says_what_was_searched_by_explained_and_decided(client, search,
                     "where": {"not_tags": ["not:" + people[0].tracklet[:4]]}}),
         ("explain", {"record": result.id, "like": [asked.id]}),
         ("explain", {"record": result.id, "pictures": 2}),
-        ("reject", {"records": 1, "where": of_result, "to": {"person": None, "tags": ["morning", "not:0007"]}}),
+        ("reject", {"records": 1, "where": of_result, "to": {"add_tags": ["not:0007"]}}),
         ("change", {"records": 1, "where": of_result, "to": {"camera": "hall"}}),
     ]  # fmt: skip
 

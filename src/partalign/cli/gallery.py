@@ -23,7 +23,7 @@ gallery = App(
     help="Keep crops of people and search them by picture. GALLERY is a folder, or, for several machines, a PostgreSQL "
     "server: postgresql://USER@HOST/DATABASE?gallery=NAME.",
 )
-for _name in ("export", "import", "verify", "compact", "cluster", "merge", "split", "index", "log"):
+for _name in ("update", "export", "import", "verify", "compact", "cluster", "merge", "split", "index", "log"):
     gallery.command(getattr(gallery_upkeep, f"{_name}_"), name=_name)
 
 
@@ -73,6 +73,7 @@ def search(
     *pictures: Path,
     like: Texts = (),
     by_tracklet: str | None = None,
+    by_camera: str | None = None,
     chosen: Chosen = EVERYTHING,
     other_cameras: Flag = False,
     top: PositiveInt = 10,
@@ -96,6 +97,7 @@ def search(
         pictures: pictures of one person
         like: the id of a record of that person; may be repeated
         by_tracklet: the name of a tracklet of that person
+        by_camera: the camera of that tracklet, where several have one of that name
         other_cameras: with --like and --by-tracklet, leave out the cameras that these are of
         top: how many matches
         page: the second so many matches, the third ...
@@ -108,11 +110,14 @@ def search(
         model: the model that made the gallery, by default the shipped one
         device: cpu, cuda, cuda:1 ...
     """
+    from partalign.images import read_picture
     from partalign.pictures.saving import check_target
     from partalign.search import PictureSearch
 
     if bool(pictures) + bool(like) + bool(by_tracklet) != 1:
         raise GalleryError("expected pictures to search by, or --like ID, or --by-tracklet NAME: give one of them")
+    if by_camera and not by_tracklet:
+        raise GalleryError("--by-camera is of --by-tracklet NAME; the camera of results is --camera")
     if pictures and other_cameras:
         raise GalleryError("a picture has no camera that --other-cameras could leave out: say which, --not-camera NAME")
     if approximate and "://" not in gallery:
@@ -128,10 +133,14 @@ def search(
         elif like:
             matches = found.by_ids(like, where, other_cameras=other_cameras, **options)
         else:
-            matches = found.by_tracklet(by_tracklet or "", where, other_cameras=other_cameras, **options)
+            options |= {"camera": by_camera, "other_cameras": other_cameras}
+            matches = found.by_tracklet(by_tracklet or "", where, **options)
         print(json.dumps([match.as_dict() for match in matches]) if json_ else _table(matches))
         if out is not None:
-            _draw(found, pictures, like, matches, out)
+            query = (
+                read_picture(pictures[0]) if pictures else found.picture(_query(found, like, by_tracklet, by_camera))
+            )
+            _draw(found, query, matches, out)
 
 
 @gallery.command(name="list")
@@ -269,14 +278,21 @@ def _counts(values: dict[str, int]) -> str:
     return ", ".join(shown + ([f"and {len(values) - 12} more"] if len(values) > 12 else [])) or "none"
 
 
-def _draw(found: Any, pictures: tuple[Path, ...], like: tuple[str, ...], matches: list[Any], out: Path) -> None:
-    from partalign.images import read_picture
+def _query(found: Any, like: tuple[str, ...], tracklet: str | None, camera: str | None) -> str:
+    """Return the record whose picture stands for those that are searched by: of a tracklet, the one in the middle."""
+    from partalign.gallery import Filter
+
+    if like:
+        return like[0]
+    of = Filter(tracklets=(tracklet or "",), cameras=None if camera is None else (camera,))
+    crops = sorted(found.gallery.records(of), key=lambda record: (record.time or 0, record.id))
+    return crops[len(crops) // 2].id
+
+
+def _draw(found: Any, query: Any, matches: list[Any], out: Path) -> None:
     from partalign.pictures.ranked_list import RankedRow, Shown, draw_ranked_list
     from partalign.pictures.saving import save_picture
 
-    queries = [read_picture(path) for path in pictures] or [found.picture(name) for name in like[:1]]
-    if not queries:
-        raise GalleryError("expected pictures or --like ID to draw matches of: leave out --out")
     shown = tuple(Shown(found.picture(m.record.id), m.record.camera, m.similarity) for m in matches)
-    save_picture(draw_ranked_list([RankedRow(Shown(queries[0]), shown)]), out)
+    save_picture(draw_ranked_list([RankedRow(Shown(query), shown)]), out)
     print(out)

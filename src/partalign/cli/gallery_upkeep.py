@@ -1,4 +1,4 @@
-"""partalign gallery export, import, verify, compact, cluster, merge, split, index, log."""
+"""partalign gallery update, export, import, verify, compact, cluster, merge, split, index, log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,60 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from partalign.cli.gallery_filter import EVERYTHING, Chosen, count, plain, who
+from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain, who
 from partalign.errors import GalleryError
+from partalign.gallery.times import parse_age, parse_time
 
 Flag = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def update_(
+    gallery: str,
+    *,
+    chosen: Chosen = EVERYTHING,
+    set_person: str | None = None,
+    set_camera: str | None = None,
+    set_time: str | None = None,
+    add_tag: Texts = (),
+    drop_tag: Texts = (),
+    clear: Annotated[tuple[Literal["person", "camera", "time", "tags"], ...], Parameter(negative="")] = (),
+    yes: Flag = False,
+) -> None:
+    """Change what is known of the records that are chosen: person, camera, time, tags.
+
+    Example: partalign gallery update people.gallery --camera cam3 --set-camera lobby --add-tag checked
+
+    Args:
+        gallery: its folder, or the address on a server
+        set_person: the name of their person
+        set_camera: their camera
+        set_time: when they were seen: 2026-05-01T12:30 (UTC), or seconds from the start of a video
+        add_tag: a tag that they get; may be repeated
+        drop_tag: a tag that they lose; may be repeated
+        clear: what is not known of them, or no longer true: person, camera, time or tags; may be repeated
+        yes: change all records, where no condition is given
+    """
+    from partalign.gallery import open_gallery
+
+    where = chosen.filter()
+    if chosen == EVERYTHING and not yes:
+        raise GalleryError("expected a condition, such as --id or --camera; --yes changes all records")
+    given = {"person": set_person, "camera": set_camera, "time": None if set_time is None else parse_time(set_time)}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if both := sorted(set(changes) & set(clear)):
+        raise GalleryError(f"expected a new {both[0]} or none, found both --set-{both[0]} and --clear {both[0]}")
+    changes |= {name: () if name == "tags" else None for name in clear}
+    if not changes and not add_tag and not drop_tag:
+        raise GalleryError("expected something to change, such as --set-person NAME or --add-tag WORD")
+    with open_gallery(gallery) as opened:
+        number = opened.update(where, add_tags=add_tag, drop_tags=drop_tag, who=who(), **changes)
+    print(f"{count(number, 'record')} changed")
 
 
 def export_(gallery: str, out: Path, *, chosen: Chosen = EVERYTHING) -> None:
@@ -82,7 +126,6 @@ def compact_(gallery: str, *, log_older_than: str | None = None) -> None:
         log_older_than: drop lines of the log from before that age, such as 365d or 52w; by default none is dropped
     """
     from partalign.gallery import open_gallery
-    from partalign.gallery.times import parse_age
 
     before = None if log_older_than is None else time.time() - parse_age(log_older_than)
     with open_gallery(gallery) as opened:

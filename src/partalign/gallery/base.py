@@ -60,8 +60,20 @@ class Gallery(ABC):
         """
 
     @abstractmethod
-    def update(self, where: Filter, *, who: str | None = None, action: str = "change", **changes: Any) -> int:
-        """Set fields (of `records.CHANGEABLE`) of all records that pass; returns how many passed."""
+    def update(
+        self,
+        where: Filter,
+        *,
+        add_tags: Sequence[str] = (),
+        drop_tags: Sequence[str] = (),
+        who: str | None = None,
+        action: str = "change",
+        **changes: Any,
+    ) -> int:
+        """Set fields (of `records.CHANGEABLE`) of all records that pass; returns how many passed.
+
+        add_tags, drop_tags: tags that each of them gets beside its own, and loses.
+        """
 
     @abstractmethod
     def name(self, persons: Mapping[str, str | None], *, who: str | None = None, action: str = "cluster") -> None:

@@ -18,12 +18,18 @@ def check_persons(persons: Mapping[str, str | None]) -> list[tuple[str | None, s
     return [(person, name) for name, person in sorted(persons.items())]
 
 
-def check_changes(changes: Mapping[str, Any]) -> None:
-    """Raise GalleryError unless these are values for `CHANGEABLE` fields of a record."""
-    if not changes or not set(changes) <= set(CHANGEABLE):
+def check_changes(changes: Mapping[str, Any], add_tags: Sequence[str], drop_tags: Sequence[str]) -> dict[str, Any]:
+    """Return all changes, for the log. Raises GalleryError unless they are values of `CHANGEABLE` fields."""
+    tags = {"add_tags": list(add_tags), "drop_tags": list(drop_tags)}
+    told = {**changes, **{name: value for name, value in tags.items() if value}}
+    if not told or not set(changes) <= set(CHANGEABLE):
         found = ", ".join(sorted(set(changes) - set(CHANGEABLE))) or "none"
         raise GalleryError(f"expected changes of {', '.join(CHANGEABLE)}, found {found}")
+    if "tags" in changes and (add_tags or drop_tags):
+        raise GalleryError("expected either all tags, or tags to add and to drop, found both")
     Record("x", **dict(changes))
+    Record("x", tags=(*add_tags, *drop_tags))
+    return told
 
 
 def check_field(name: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from partalign.errors import GalleryError
 from partalign.gallery.base import EVERYTHING, Gallery
-from partalign.gallery.cells import FIELDS, cells_of, checksum, joined_tags, record_of
+from partalign.gallery.cells import FIELDS, cells_of, checksum, record_of
 from partalign.gallery.checks import check_changes, check_field, check_persons, check_thumbnails
 from partalign.gallery.database import NAME, Database
 from partalign.gallery.forgetting import NAMED, erase
@@ -29,7 +29,7 @@ from partalign.gallery.matching import Hits
 from partalign.gallery.matrix import map_rows, sync_folder, wipe_rows, write_rows
 from partalign.gallery.ranking import best_rows
 from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record
-from partalign.gallery.sql import SQLITE, condition
+from partalign.gallery.sql import SQLITE, assignments, condition
 from partalign.gallery.upkeep import pack, problems
 
 
@@ -111,16 +111,24 @@ class EmbeddedGallery(Gallery):
         self._wipe()
         return added
 
-    def update(self, where: Filter, *, who: str | None = None, action: str = "change", **changes: Any) -> int:
+    def update(
+        self,
+        where: Filter,
+        *,
+        add_tags: Sequence[str] = (),
+        drop_tags: Sequence[str] = (),
+        who: str | None = None,
+        action: str = "change",
+        **changes: Any,
+    ) -> int:
         """See `Gallery.update`."""
-        check_changes(changes)
+        told = check_changes(changes, add_tags, drop_tags)
         text, values = condition(where, SQLITE)
-        new = {name: joined_tags(value) if name == "tags" else value for name, value in changes.items()}
-        assignments = ", ".join(f"{name} = ?" for name in new)
+        new, new_values = assignments(changes, add_tags, drop_tags, SQLITE)
         with self._changing():
             number = self.count(where)
-            self._database.execute(f"UPDATE crops SET {assignments} WHERE {text}", [*new.values(), *values])  # noqa: S608
-            self._log(action, who, {"records": number, "where": where.as_dict(), "to": changes})
+            self._database.execute(f"UPDATE crops SET {new} WHERE {text}", [*new_values, *values])  # noqa: S608
+            self._log(action, who, {"records": number, "where": where.as_dict(), "to": told})
         return number
 
     def name(self, persons: Mapping[str, str | None], *, who: str | None = None, action: str = "cluster") -> None:

@@ -22,7 +22,7 @@ from partalign.gallery.connection import FORMAT, Connection
 from partalign.gallery.forgetting import NAMED, erase
 from partalign.gallery.matching import Hits
 from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record, stored_record
-from partalign.gallery.sql import POSTGRES, condition
+from partalign.gallery.sql import POSTGRES, assignments, condition
 
 _FIELDS = "id, person, camera, time, source, tracklet, tags, box, added"
 _TYPES = ["text", "text", "text", "float8", "text", "text", "text[]", "float8[]", "float8", "int8", "vector", "bytea"]
@@ -93,16 +93,24 @@ class ServerGallery(Gallery):
             self._log(action, who, asdict(added))
         return added
 
-    def update(self, where: Filter, *, who: str | None = None, action: str = "change", **changes: Any) -> int:
+    def update(
+        self,
+        where: Filter,
+        *,
+        add_tags: Sequence[str] = (),
+        drop_tags: Sequence[str] = (),
+        who: str | None = None,
+        action: str = "change",
+        **changes: Any,
+    ) -> int:
         """See `Gallery.update`."""
-        check_changes(changes)
+        told = check_changes(changes, add_tags, drop_tags)
         text, values = condition(where, POSTGRES)
-        new = {name: sorted(set(value)) if name == "tags" else value for name, value in changes.items()}
-        assignments = ", ".join(f"{name} = ?" for name in new)
-        statement = f"WITH done AS (UPDATE crops SET {assignments} WHERE {text} RETURNING 1) SELECT count(*) FROM done"  # noqa: S608
+        new, new_values = assignments(changes, add_tags, drop_tags, POSTGRES)
+        statement = f"WITH done AS (UPDATE crops SET {new} WHERE {text} RETURNING 1) SELECT count(*) FROM done"  # noqa: S608
         with self._server.transaction():
-            number = self._server.run(statement, [*new.values(), *values])[0][0]
-            self._log(action, who, {"records": number, "where": where.as_dict(), "to": changes})
+            number = self._server.run(statement, [*new_values, *values])[0][0]
+            self._log(action, who, {"records": number, "where": where.as_dict(), "to": told})
         return number
 
     def name(self, persons: Mapping[str, str | None], *, who: str | None = None, action: str = "cluster") -> None:

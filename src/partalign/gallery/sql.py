@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,18 @@ _RANGES = {
     "added_until": "added <= ?",
     "older_than": f"CASE WHEN time >= {FIRST_DATE} THEN time ELSE added END < ?",
 }
+
+
+def assignments(
+    changes: Mapping[str, Any], add_tags: Sequence[str], drop_tags: Sequence[str], dialect: Dialect
+) -> tuple[str, list[Any]]:
+    """Return what goes behind SET for new values of fields, with tags to add and to drop, and its values."""
+    parts = [f"{name} = ?" for name in changes]
+    values = [dialect.tags(value) if name == "tags" else value for name, value in changes.items()]
+    if add_tags or drop_tags:
+        parts.append(f"tags = {dialect.retagged}")
+        values += [dialect.texts(add_tags), dialect.texts(drop_tags)]
+    return ", ".join(parts), values
 
 
 def condition(where: Filter, dialect: Dialect) -> tuple[str, list[Any]]:

@@ -171,11 +171,13 @@ class Service:
             changed = [record, *(other for other in asked if other.person is None and other.id != name)]
             if theirs := tuple(other.id for other in changed[1:]):
                 self.gallery.update(Filter(ids=theirs), person=person, who=who)
-            tags = tuple(tag for tag in record.tags if tag != REJECTED + person)
-            now: dict[str, Any] = {"person": person, "tags": tags}
-            if not same:
-                now = {"person": None if record.person == person else record.person, "tags": (*tags, REJECTED + person)}
-            self.gallery.update(Filter(ids=(name,)), **now, who=who, action="confirm" if same else "reject")
+            rejected, this = REJECTED + person, Filter(ids=(name,))
+            if same:
+                drop = (rejected,) if rejected in record.tags else ()
+                self.gallery.update(this, person=person, drop_tags=drop, who=who, action="confirm")
+            else:
+                left = {"person": None} if record.person == person else {}
+                self.gallery.update(this, **left, add_tags=(rejected,), who=who, action="reject")
         return person, changed
 
     def _new_person(self) -> str:
