@@ -1,6 +1,8 @@
 """The load test measures real searches of a real server."""
 
+import inspect
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +21,25 @@ def test_a_short_load_has_no_errors_and_says_its_figures(tmp_path):
         assert figures["answers"] == len(load.seconds) >= 2
         assert 0 < figures["p50"] <= figures["p99"] <= 60
         assert "0 errors" in str(load)
+
+
+def test_the_command_asks_for_so_many_seconds(monkeypatch, tmp_path, capsys):
+    """A real server and real searches; only the gallery is smaller than the command's."""
+    small = partial(http.run, write_model(tmp_path / "light.safetensors"), 300, clients=2)
+    monkeypatch.setattr(suite, "LOADS", {"http": small})
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "http", "--seconds", "0.4", "--json", str(tmp_path / "bench.json")])
+    assert end.value.code == 0
+    for load in json.loads((tmp_path / "bench.json").read_text())["benchmarks"]["http"]:
+        assert load["lasted"] >= 0.4
+        assert (load["clients"], load["errors"]) == (2, 0)
+        assert load["answers"] >= 2
+    assert "p99" in capsys.readouterr().out
+
+
+def test_without_a_number_it_asks_for_a_minute_by_eight_clients():
+    defaults = inspect.signature(suite.LOADS["http"]).parameters
+    assert (defaults["seconds"].default, defaults["clients"].default) == (60, 8)
 
 
 def test_percentiles_and_failures_are_counted():

@@ -65,7 +65,7 @@ class Load:
         )
 
 
-def run(model: Path | None = None, records: int = 100_000, seconds: float = 10.0, clients: int = 8) -> Iterator[Load]:
+def run(model: Path | None = None, records: int = 100_000, seconds: float = 60.0, clients: int = 8) -> Iterator[Load]:
     """Search by a record, with a filter on every second search; then by a picture that is sent and described.
 
     records: of the gallery. seconds: of each kind. Raises BenchmarkError where the server does not start or answers

@@ -53,7 +53,7 @@ LONG: dict[str, Callable[..., list[Comparison]]] = {
 }
 """Run only where they are asked for by name."""
 
-LOADS: dict[str, Callable[[], Iterator[Load]]] = {"http": http.run}
+LOADS: dict[str, Callable[..., Iterator[Load]]] = {"http": http.run}
 """A server under load: compared with nothing, and run only by name, too."""
 
 OF_FILES = ("decode", "end-to-end")
@@ -62,19 +62,24 @@ OF_FILES = ("decode", "end-to-end")
 Lines = Sequence[Comparison] | Sequence[Load]
 
 
-def run(names: Sequence[str] = (), crops: Path | None = None, **options: Any) -> Iterator[tuple[str, Lines]]:
+def run(
+    names: Sequence[str] = (), crops: Path | None = None, seconds: float | None = None, **options: Any
+) -> Iterator[tuple[str, Lines]]:
     """Run the benchmarks of these names, by default `BENCHMARKS`, and yield each with its lines as it is done.
 
-    crops: a folder of crops for those that read files. options: `rounds`, `threads`; where they are None a benchmark
-    keeps its own, and a load has neither. Raises BenchmarkError where a form does not agree with its reference, or a
-    server answers nothing.
+    crops: a folder of crops for those that read files. seconds: how long each kind of load lasts. options: `rounds`,
+    `threads`. Where they are None a benchmark keeps its own; a load has no rounds and threads, the others no seconds.
+    Raises BenchmarkError where a form does not agree with its reference, or a server answers nothing.
     """
     options = {name: value for name, value in options.items() if value is not None}
     names = names or tuple(BENCHMARKS)
     for number, name in enumerate(names, start=1):
         say(f"{name} ({number} of {len(names)})")
-        own = {"crops": crops} if name in OF_FILES else {}
-        yield name, list(LOADS[name]()) if name in LOADS else (BENCHMARKS | LONG)[name](**own, **options)
+        if name in LOADS:
+            yield name, list(LOADS[name]() if seconds is None else LOADS[name](seconds=seconds))
+        else:
+            own = {"crops": crops} if name in OF_FILES else {}
+            yield name, (BENCHMARKS | LONG)[name](**own, **options)
 
 
 def table(name: str, lines: Lines) -> Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from cyclopts.types import PositiveInt
+from cyclopts.types import PositiveFloat, PositiveInt
 
 
 def bench(
@@ -30,6 +30,7 @@ def bench(
     ],
     threads: PositiveInt | None = None,
     rounds: PositiveInt | None = None,
+    seconds: PositiveFloat | None = None,
     crops: Path | None = None,
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
     note: str = "",
@@ -42,10 +43,11 @@ def bench(
     Args:
         names: which benchmarks; by default all but training-180 (the paper's batch: some minutes, 9 GB of memory),
             engines (needs the extras onnx and openvino), gallery-million (minutes, 5 GB of memory, 3 GB of disk),
-            growth (some minutes), scale (half an hour on two cores, 5 GB) and http (half a minute,
+            growth (some minutes), scale (half an hour on two cores, 5 GB) and http (some minutes,
             needs the extra web)
         threads: by default 1, and 2 where the whole network describes crops
         rounds: how often the two forms take turns; by default 1 to 7, by the length of a turn
+        seconds: how long the clients of http ask, for each kind of search; by default 60
         crops: a folder of crops for decode and end-to-end; by default generated people
         json_: also write everything, with the date and a description of the machine, to this file
         note: words to go into that file, such as what else ran at the time
@@ -64,7 +66,7 @@ def bench(
     asked = names or tuple(suite.BENCHMARKS)
     if plot is not None and "growth" not in asked:
         asked = (*asked, "growth")
-    for name, lines in suite.run(asked, crops, threads=threads, rounds=rounds):
+    for name, lines in suite.run(asked, crops, seconds, threads=threads, rounds=rounds):
         results[name] = lines
         Console().print(suite.table(name, lines))
     if json_ is not None:
