@@ -176,7 +176,7 @@ class Service:
                 drop = (rejected,) if rejected in record.tags else ()
                 self.gallery.update(this, person=person, drop_tags=drop, who=who, action="confirm")
             else:
-                left = {"person": None} if record.person == person else {}
+                left: dict[str, Any] = {"person": None} if record.person == person else {}
                 self.gallery.update(this, **left, add_tags=(rejected,), who=who, action="reject")
         return person, changed
 
