@@ -1,6 +1,8 @@
 """Export: what is written was compared with the network, and a file that fails never takes its name."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +16,7 @@ from partalign.cli import main
 from partalign.crops import Crop
 from partalign.datasets.generated import World
 from partalign.engines import ExportedEngine, conversion, least_cosine, load_engine
+from partalign.engines.agreement import source_of
 from partalign.errors import MissingExtraError, PictureError, WeightsError
 from partalign.export import export_onnx, export_openvino
 from partalign.model.input import network_input
@@ -92,7 +95,7 @@ def test_openvinos_own_files_give_the_same(exported, tmp_path, file):
     import openvino
 
     (tmp_path / file).write_bytes((exported / file).read_bytes())
-    target = export_openvino(tmp_path / file)
+    target = export_openvino(tmp_path / file, exported / "light.safetensors")
     assert {path.suffix for path in tmp_path.iterdir()} == {".onnx", ".xml", ".bin"}
     core = openvino.Core()
     graph = core.read_model(target)
@@ -103,6 +106,104 @@ def test_openvinos_own_files_give_the_same(exported, tmp_path, file):
     with torch.inference_mode():
         expected = load_model(exported / "light.safetensors")(network_input(pixels)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("check", [0, 3])
+def test_openvinos_files_are_compared_as_the_onnx_file_is(exported, tmp_path, monkeypatch, check):
+    """Right on the two fixed pictures, wrong on people, or on the user's crops only: neither file is left."""
+    shutil.copy(exported / "light.onnx", tmp_path)
+    shutil.copy(exported / "light.safetensors", tmp_path)
+    crops = []
+    for row in range(check):
+        Image.new("RGB", (32, 64), (9, 99, 199)).save(tmp_path / f"{row}.png")
+        crops.append(Crop(tmp_path / f"{row}.png"))
+    before, run = sorted(tmp_path.iterdir()), ExportedEngine.__call__
+
+    def wrong(self, pixels):
+        chosen = (pixels == (9, 99, 199)).all() if check else len(pixels) == 5
+        return run(self, pixels if not chosen else pixels // 2)
+
+    monkeypatch.setattr(ExportedEngine, "__call__", wrong)
+    with pytest.raises(WeightsError, match=rf"light\.xml: .*on every picture .* of {11 + check}\): not written"):
+        export_openvino(tmp_path / "light.onnx", check=crops)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_xml_ever_stands_beside_the_bin_of_another(exported, tmp_path, monkeypatch):
+    """Stopped before each step of giving the pair its names, as by a kill."""
+    shutil.copy(exported / "light.onnx", tmp_path)
+    target = export_openvino(tmp_path / "light.onnx", exported / "light.safetensors")
+    old = target.read_bytes(), target.with_suffix(".bin").read_bytes()
+    new = (b"new xml", b"new bin")
+    for step in range(4):
+        (tmp_path / "new").mkdir()
+        for path, content in zip((tmp_path / "new/light.xml", tmp_path / "new/light.bin"), new, strict=True):
+            path.write_bytes(content)
+        for path, content in zip((target, target.with_suffix(".bin")), old, strict=True):
+            path.write_bytes(content)
+        done = []
+        with monkeypatch.context() as patched:
+            for name in ("unlink", "replace"):
+                patched.setattr(Path, name, stopped_after(step, done, getattr(Path, name)))
+            if step < 3:
+                with pytest.raises(KeyboardInterrupt):
+                    export._replace_pair(tmp_path / "new/light.xml", target)
+            else:
+                export._replace_pair(tmp_path / "new/light.xml", target)
+        assert len(done) == step
+        if target.exists():
+            assert (target.read_bytes(), target.with_suffix(".bin").read_bytes()) == (new if step == 3 else old)
+        else:
+            assert 0 < step < 3
+        shutil.rmtree(tmp_path / "new")
+
+
+def stopped_after(steps, done, function):
+    def step(*words, **options):
+        if len(done) == steps:
+            raise KeyboardInterrupt
+        done.append(function.__name__)
+        return function(*words, **options)
+
+    return step
+
+
+def test_engines_are_checked_on_demand(exported, tiny_market, tmp_path, monkeypatch, capsys):
+    crops, model = tiny_market / "Market-1501-v15.09.15/query", tmp_path / "mine.onnx"
+    shutil.copy(exported / "light.onnx", model)
+    assert run("engines", model, "--check", crops) == 1
+    assert "light of version" in capsys.readouterr().err
+    assert run("engines", model, "--check", crops, "--against", exported / "light.safetensors") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all("on 19 pictures: least 0.999" in line or "on 19 pictures: least 1.0" in line for line in lines)
+    ran = ExportedEngine.__call__
+
+    def wrong(self, pixels):
+        return ran(self, pixels // 2 if self.name == "onnx" and len(pixels) == 8 else pixels)
+
+    monkeypatch.setattr(ExportedEngine, "__call__", wrong)  # on the crops, which come by eight
+    assert run("engines", exported / "light.onnx", "--check", crops) == 1
+    problem = capsys.readouterr().out.splitlines()[-1]
+    assert problem.startswith("onnx ")
+    assert "agree with the network on every picture" in problem
+
+
+def test_the_network_of_an_export_is_found(exported, tmp_path):
+    network, model = exported / "light.safetensors", tmp_path / "x.onnx"
+    shutil.copy(exported / "light.onnx", model)
+    with pytest.raises(WeightsError, match="found none: give --against"):
+        source_of(model)
+    assert source_of(model, network) == network
+    shutil.copy(network, tmp_path / "x.safetensors")
+    assert source_of(model) == tmp_path / "x.safetensors"
+    shutil.copy(network, tmp_path / "light.safetensors")
+    (tmp_path / "x.safetensors").unlink()
+    assert source_of(model) == tmp_path / "light.safetensors"
+    tensors, description = read_checkpoint(network)
+    save_checkpoint(tmp_path / "light.safetensors", tensors, description | {"title": "another"})
+    with pytest.raises(WeightsError, match="found another"):
+        source_of(model, tmp_path / "light.safetensors")
 
 
 def test_commands_take_an_exported_model(exported, tmp_path, capsys):

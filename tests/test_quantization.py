@@ -17,6 +17,7 @@ from partalign.datasets.folder import find_crops
 from partalign.datasets.generated import World
 from partalign.engines import ExportedEngine, least_cosine, load_engine
 from partalign.errors import WeightsError
+from partalign.export import export_openvino
 from partalign.images import network_values
 from partalign.quantization import Agreement, export_int8, quantized
 from partalign.weights.info import read_info
@@ -147,13 +148,14 @@ def test_a_model_that_lost_too_much_leaves_no_file(exported, crops, tmp_path, mo
 
 
 @pytest.mark.parametrize(("low", "written"), [(0.9991, True), (0.9989, False), (np.nan, False)])
-def test_single_odd_crops_are_no_reason_to_refuse(low, written):
+def test_single_odd_crops_are_no_reason_to_refuse(int8, low, written):
     found = Agreement(crops=100, least=0.99, low=low, median=0.9995)
+    engine = load_engine(int8, "onnx")
     if written:
-        quantization._require_agreement(Path("x.onnx"), found)
+        found.require(engine, Path("x.onnx"), "calibrate again")
     else:
-        with pytest.raises(WeightsError, match=r"least 0\.99000"):
-            quantization._require_agreement(Path("x.onnx"), found)
+        with pytest.raises(WeightsError, match=r"least 0\.99000, .*calibrate again"):
+            found.require(engine, Path("x.onnx"), "calibrate again")
 
 
 def test_too_few_crops(exported, crops, tmp_path):
@@ -164,7 +166,7 @@ def test_too_few_crops(exported, crops, tmp_path):
 def test_crops_to_compare_on_are_not_calibrated_on():
     for given in (20, 357, 1000):
         crops = [Crop(Path(f"{row}.png")) for row in range(given)]
-        calibrated, compared = quantization._divided(crops)
+        calibrated, compared = quantization.divided(crops)
         assert len({crop.path for crop in (*calibrated, *compared)}) == len(calibrated) + len(compared)
         assert (len(calibrated), len(compared)) == (min(256, given - len(compared)), min(100, given // 4))
 
@@ -203,3 +205,24 @@ def test_the_shipped_model_keeps_its_accuracy(shared, tmp_path):
     assert before.counts.scored > 50
     assert abs(before.rank(1) - after.rank(1)) <= 0.005 + 1 / before.counts.scored
     assert abs(before.mAP - after.mAP) <= 0.005
+
+
+def test_openvinos_files_of_int8_are_compared_on_crops_not_on_noise(int8, exported, crops, tmp_path, monkeypatch):
+    target = tmp_path / "x.onnx"
+    target.write_bytes(int8.read_bytes())
+    with pytest.raises(WeightsError, match="expected crops to compare an int8 model on"):
+        export_openvino(target, exported / "light.safetensors")
+    found = export_openvino(target, exported / "light.safetensors", find_crops((crops,)))
+    assert found == tmp_path / "x.xml"
+    run = ExportedEngine.__call__
+
+    def wrong_on_black(self, pixels):
+        black = (pixels == 0).all((1, 2, 3))
+        return np.where(black[:, None], run(self, pixels)[:, ::-1], run(self, pixels))
+
+    monkeypatch.setattr(ExportedEngine, "__call__", wrong_on_black)
+    Image.new("RGB", (32, 64)).save(tmp_path / "black.png")
+    odd = [Crop(tmp_path / "black.png")]
+    assert export_openvino(target, exported / "light.safetensors", [*odd, *find_crops((crops,))])
+    with pytest.raises(WeightsError, match=r"x\.xml: .*19 of 20 crops .* of 43\): not written"):
+        export_openvino(target, exported / "light.safetensors", [*3 * odd, *find_crops((crops,))])

@@ -7,24 +7,22 @@ pictures, generated people and, if given, real crops. A file that fails never ta
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from partalign.crops import Crop
-from partalign.engines import ExportedEngine, least_cosine
-from partalign.engines.agreement import Agreement, agreement
+from partalign.engines import ExportedEngine
+from partalign.engines.agreement import Agreement, Reference, source_of
 from partalign.engines.conversion import OPSET, to_onnx
 from partalign.engines.eager import NetworkEngine
+from partalign.engines.exported import import_engine
 from partalign.errors import MissingExtraError, SaveError, WeightsError
 from partalign.files import atomic_file
-from partalign.images import network_values
 from partalign.weights.checkpoint import load_model
-from partalign.weights.onnx import OnnxModel, probe_pixels, read_onnx
+from partalign.weights.onnx import OnnxModel, read_onnx
 
 OPSETS = range(18, 24)
 
@@ -67,7 +65,7 @@ def exported_model(
     exported = to_onnx(network, model, target, preprocessing=preprocessing, opset=opset)
     engine = ExportedEngine(exported, "onnx")
     engine.check()
-    found = agreement(engine, NetworkEngine(network), check)
+    found = Reference(NetworkEngine(network), check).agreement(engine)
     found.require(engine, target, "not written; try another --opset")
     return exported, found
 
@@ -78,42 +76,44 @@ def save_onnx(model: OnnxModel) -> None:
         file.write(model.content)
 
 
-def export_openvino(model: Path) -> Path:
-    """Write an exported .onnx model also as OpenVINO's .xml and .bin beside it, float32; return the .xml.
+def export_openvino(exported: Path, network: str | Path | None = None, check: Sequence[Crop] = ()) -> Path:
+    """Write an exported .onnx model also as OpenVINO's .xml and .bin beside it, float32 or int8; return the .xml.
 
-    Both are read back and checked before they take their names. Raises WeightsError, SaveError, MissingExtraError.
+    network: what it was exported from, by default found by `source_of`; check: crops, needed for int8. Both files are
+    read back, run and compared with the network as the .onnx file was before they take their names. Raises
+    WeightsError, SaveError, PictureError, MissingExtraError.
     """
-    exported = read_onnx(model)
-    engine = ExportedEngine(exported, "openvino")
-    target = Path(model).with_suffix(".xml")
-    import openvino
-
-    core = openvino.Core()
+    exported = Path(exported)
+    model, target = read_onnx(exported), exported.with_suffix(".xml")
+    if model.is_int8 and not check:
+        raise WeightsError(f"{target}: expected crops to compare an int8 model on, found none")
+    reference = Reference(NetworkEngine(load_model(network or source_of(exported))), check, samples=not model.is_int8)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.stem}.", dir=target.parent) as folder:
             written = Path(folder) / target.name
-            graph = core.read_model(exported.content)
-            graph.set_rt_info(json.dumps(exported.description), ["partalign"])
-            openvino.save_model(graph, written, compress_to_fp16=False)
-            _require_agreement(target, _agreement_of_files(engine, core, written), engine.least_cosine)
-            for suffix in (".bin", ".xml"):  # the .xml last: it is what programs are given
-                written.with_suffix(suffix).replace(target.with_suffix(suffix))
+            _write_openvino(model, written)
+            engine = ExportedEngine(model, "openvino", written)
+            engine.check()
+            reference.agreement(engine).require(engine, target, "not written; export the model again")
+            del engine  # it holds the files
+            _replace_pair(written, target)
     except OSError as error:
         raise SaveError(f"{target}: cannot be written ({error.strerror or error}); choose another place") from None
     return target
 
 
-def _agreement_of_files(engine: ExportedEngine, core: Any, written: Path) -> float:
-    pixels = probe_pixels(engine.input_size)
-    taken = pixels if engine.model.takes_pixels else network_values(pixels)
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    found = core.compile_model(core.read_model(written), "CPU", settings)([taken])[0]
-    return least_cosine(found, engine.model.probe)
+def _write_openvino(model: OnnxModel, target: Path) -> None:
+    openvino = import_engine("openvino")
+    graph = openvino.Core().read_model(model.content)
+    graph.set_rt_info(json.dumps(model.description), ["partalign"])
+    openvino.save_model(graph, target, compress_to_fp16=False)
 
 
-def _require_agreement(target: Path, cosine: float, least: float) -> None:
-    if not cosine > least:
-        raise WeightsError(
-            f"{target}: expected the exported model to agree with the network, found a cosine of {cosine:.5f} (least "
-            f"{least}): not written; try another --opset"
-        )
+def _replace_pair(written: Path, target: Path) -> None:
+    """Give an .xml and its .bin their names. The old .xml goes first: whenever there is one, the .bin is its own."""
+    for suffix in (".bin", ".xml"):
+        with written.with_suffix(suffix).open("rb+") as file:
+            os.fsync(file.fileno())
+    target.unlink(missing_ok=True)
+    for suffix in (".bin", ".xml"):
+        written.with_suffix(suffix).replace(target.with_suffix(suffix))

@@ -25,8 +25,10 @@ from partalign import progress
 from partalign.crops import Crop, Embeddings, Split
 from partalign.embedding import Embedder
 from partalign.engines import Engine
+from partalign.engines.agreement import Agreement
 from partalign.engines.conversion import OPSET, describe
-from partalign.engines.exported import INT8_COSINE, ExportedEngine
+from partalign.engines.eager import NetworkEngine
+from partalign.engines.exported import ExportedEngine
 from partalign.errors import WeightsError
 from partalign.evaluation.evaluate import score
 from partalign.evaluation.protocols import named
@@ -34,6 +36,7 @@ from partalign.evaluation.scores import Scores
 from partalign.export import exported_model, save_onnx
 from partalign.images import network_values, read_batch
 from partalign.processors import thread_count
+from partalign.weights.checkpoint import load_model
 from partalign.weights.onnx import OnnxModel, import_onnx, parse_onnx, probe_pixels, probe_text
 
 CALIBRATED, COMPARED, FEWEST = 256, 100, 20
@@ -41,16 +44,7 @@ CALIBRATED, COMPARED, FEWEST = 256, 100, 20
 cosine on 1,595 others rose from 0.9958 to 0.9989, from 256 to 500 it did not."""
 
 _BATCH = 8
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Cosines of int8 descriptors to float32 ones over `crops` crops: the least, that which 95% exceed, the median."""
-
-    crops: int
-    least: float
-    low: float
-    median: float
+_ADVICE = "not written; calibrate on crops of the same cameras, or stay with float32"
 
 
 @dataclass(frozen=True)
@@ -81,19 +75,19 @@ def export_int8(
     do on single odd crops, while a layer out of range shows in most. Raises WeightsError, PictureError, DatasetError,
     SaveError, MissingExtraError.
     """
-    calibrated, others = _divided(crops)
+    calibrated, others = divided(crops)
     reference = exported_model(model, target, preprocessing=preprocessing, opset=opset)[0]
-    before = ExportedEngine(reference, "onnx")
     pixels = read_batch([crop.path for crop in calibrated], reference.input_size)
     graph = import_onnx(target).ModelProto.FromString(reference.content)
     graph = quantized(graph, pixels if reference.takes_pixels else network_values(pixels))
     after = ExportedEngine(_described(graph, target, reference.description), "onnx")
-    report = _report(before, after, calibrated, others, check)
-    _require_agreement(target, report.unseen)
+    report = _report(NetworkEngine(load_model(model)), after, calibrated, others, check)
     figures = {"calibrated": asdict(report.calibrated), "unseen": asdict(report.unseen)}
     probe = probe_text(after(probe_pixels(reference.input_size)))
     exported = _described(graph, target, {**reference.description, "int8": figures, "probe": probe})
-    ExportedEngine(exported, "onnx").check()
+    engine = ExportedEngine(exported, "onnx")
+    engine.check()
+    report.unseen.require(engine, target, _ADVICE)
     save_onnx(exported)
     return report
 
@@ -221,7 +215,7 @@ def _described(graph: Any, target: Path, description: Mapping[str, Any]) -> Onnx
     return parse_onnx(target, graph.SerializeToString())
 
 
-def _divided(crops: Sequence[Crop]) -> tuple[list[Crop], list[Crop]]:
+def divided(crops: Sequence[Crop]) -> tuple[list[Crop], list[Crop]]:
     """Draw crops to calibrate on, and others to compare on: three quarters and one quarter where there are few."""
     if len(crops) < FEWEST:
         raise WeightsError(
@@ -240,7 +234,9 @@ def _report(
     crops = list(dict.fromkeys((*calibrated, *others, *tests)))
     both = [Embedder(engine).embed(crops, "comparing") for engine in (before, after)]
     known = np.isin([str(crop.path) for crop in crops], [str(crop.path) for crop in calibrated])
-    own, unseen = (_agreement(*(side.select(np.flatnonzero(rows)) for side in both)) for rows in (known, ~known))
+    own, unseen = (
+        Agreement.of(*(side.select(np.flatnonzero(rows)).vectors for side in both)) for rows in (known, ~known)
+    )
     scores = None if check is None or not check.query else (_scores(both[0], check), _scores(both[1], check))
     return Int8Report(own, unseen, scores)
 
@@ -249,18 +245,3 @@ def _scores(embeddings: Embeddings, check: Split) -> Scores:
     rows = {crop: row for row, crop in enumerate(embeddings.crops)}
     query, gallery = (embeddings.select([rows[crop] for crop in side]) for side in (check.query, check.gallery))
     return score(query, gallery, named(check.protocol), test_sets=check.test_sets)
-
-
-def _agreement(before: Embeddings, after: Embeddings) -> Agreement:
-    cosines = (before.vectors.astype(np.float64) * after.vectors).sum(1)  # both of unit length
-    least, low, median = (float(value) for value in np.quantile(cosines, (0, 0.05, 0.5)))
-    return Agreement(len(cosines), least, low, median)
-
-
-def _require_agreement(target: Path, unseen: Agreement) -> None:
-    if not unseen.low > INT8_COSINE:
-        raise WeightsError(
-            f"{target}: expected 19 of 20 crops to agree with float32 to a cosine of {INT8_COSINE}, found "
-            f"{unseen.low:.5f} (least {unseen.least:.5f}, median {unseen.median:.5f} of {unseen.crops} crops): not "
-            "written; calibrate on crops of the same cameras, or stay with float32"
-        )

@@ -24,6 +24,8 @@ from partalign.weights.onnx import probe_pixels, read_onnx
 from partalign.weights.shipped import find_model
 
 if TYPE_CHECKING:
+    from partalign.crops import Crop
+    from partalign.engines.agreement import Agreement, Reference
     from partalign.engines.eager import NetworkEngine
     from partalign.model.network import PartAlignedNetwork
 
@@ -60,13 +62,17 @@ CONVERSION_PAYS = 1000
 
 @dataclass(frozen=True)
 class Trial:
-    """How an engine did: its least cosine to the float32 network and crops per second, or the problem."""
+    """How an engine did: its least cosine to the float32 network and crops per second, or the problem.
+
+    agreement: on the crops that it was compared on, also where it is the problem; None without such crops.
+    """
 
     name: str
     engine: Engine | None = None
     cosine: float = 0.0
     rate: float = 0.0
     problem: str = ""
+    agreement: Agreement | None = None
 
 
 def load_engine(
@@ -91,22 +97,47 @@ def load_engine(
     return converted.start(path, engine)  # type: ignore[arg-type]
 
 
-def try_engines(model: str | Path | None = None, names: Sequence[EngineName] = ()) -> list[Trial]:
+def try_engines(
+    model: str | Path | None = None,
+    names: Sequence[EngineName] = (),
+    *,
+    check: Sequence[Crop] = (),
+    against: Path | None = None,
+) -> list[Trial]:
     """Start, check and time engines in turn on this machine, fastest first; those with a problem come last.
 
-    names: by default all that run this kind of model.
+    names: by default all that run this kind of model. check: crops to compare each with the network in torch on, too,
+    as an export is; against: the network's file, for an exported model, by default found by `agreement.source_of`.
+    Raises WeightsError, PictureError.
     """
-    path, trials = find_model(model), []
-    for name in names or (OF_EXPORTED if path.suffix == ".onnx" else OF_NETWORKS):
-        try:
-            engine = load_engine(path, name)
-            cosine = engine.check()
-        except (WeightsError, MissingExtraError) as error:
-            trials.append(Trial(name, problem=str(error)))
-            continue
-        pixels = np.concatenate([probe_pixels(engine.input_size)] * (CPU_CHUNK // 2))
-        trials.append(Trial(name, engine, cosine, CPU_CHUNK / _seconds(engine, pixels)))
-    return sorted(trials, key=lambda trial: -trial.rate)
+    path = find_model(model)
+    reference = _reference(path, check, against) if check else None
+    names = names or (OF_EXPORTED if path.suffix == ".onnx" else OF_NETWORKS)
+    return sorted((_trial(path, name, reference) for name in names), key=lambda trial: -trial.rate)
+
+
+def _trial(path: Path, name: EngineName, reference: Reference | None) -> Trial:
+    found = None
+    try:
+        engine = load_engine(path, name)
+        cosine = engine.check()
+        if reference is not None:
+            found = reference.agreement(engine)
+            found.require(engine, path, "take another --engine")
+    except (WeightsError, MissingExtraError) as error:
+        return Trial(name, problem=str(error), agreement=found)
+    pixels = np.concatenate([probe_pixels(engine.input_size)] * (CPU_CHUNK // 2))
+    return Trial(name, engine, cosine, CPU_CHUNK / _seconds(engine, pixels), agreement=found)
+
+
+def _reference(path: Path, check: Sequence[Crop], against: Path | None) -> Reference:
+    from partalign.engines.agreement import Reference, source_of
+    from partalign.engines.eager import NetworkEngine
+
+    is_exported = path.suffix == ".onnx"
+    is_int8 = is_exported and read_onnx(path).is_int8
+    network = NetworkEngine(_network(source_of(path, against) if is_exported else path))
+    return Reference(network, check, samples=not is_int8)
 
 
 def _load_exported(path: Path, engine: EngineName, device: str) -> Engine:

@@ -12,9 +12,13 @@ from PIL import Image
 from partalign.crops import Crop
 from partalign.datasets.generated import World
 from partalign.engines.base import CPU_CHUNK, Engine, cosines
-from partalign.engines.exported import ExportedEngine
 from partalign.errors import WeightsError
 from partalign.images import read_batch, resize
+from partalign.progress import bar
+from partalign.weights.formats import in_one_line
+from partalign.weights.info import read_info
+from partalign.weights.onnx import read_onnx
+from partalign.weights.shipped import shipped_models
 
 _SAMPLES = 11
 _SINGLY_AND_BY_FIVE = (1, 5)
@@ -35,11 +39,11 @@ class Agreement:
         least, low, median = (float(value) for value in np.quantile(cosines(found, expected), (0, 0.05, 0.5)))
         return cls(len(found), least, low, median)
 
-    def require(self, engine: ExportedEngine, what: Path | str, advice: str) -> None:
+    def require(self, engine: Engine, what: Path | str, advice: str) -> None:
         """Raise WeightsError where an engine's descriptors are too far off: any of float32, one in twenty of int8."""
-        found = self.low if engine.model.is_int8 else self.least
+        found = self.low if engine.is_int8 else self.least
         if not found > engine.least_cosine:
-            asked = "19 of 20 crops" if engine.model.is_int8 else "every picture"
+            asked = "19 of 20 crops" if engine.is_int8 else "every picture"
             raise WeightsError(
                 f"{what}: expected {engine.name} to agree with the network on {asked} to a cosine of "
                 f"{engine.least_cosine}, found {found:.5f} (least {self.least:.5f}, median {self.median:.5f} of "
@@ -47,27 +51,56 @@ class Agreement:
             )
 
 
-def agreement(engine: Engine, network: Engine, check: Sequence[Crop] = (), *, samples: bool = True) -> Agreement:
-    """Describe pictures by an engine and by the network, and compare.
+class Reference:
+    """The network in torch, float32, and what it makes of the pictures that engines are compared on.
 
-    network: it in torch, float32. check: crops. samples: also random pictures and generated people, which are taken
-    singly and by five. Raises PictureError.
+    check: crops. samples: also random pictures and generated people, which engines describe singly and by five; not for
+    int8, which fits the cameras that it was calibrated for. Raises PictureError.
     """
-    found, expected = [], []
-    for pixels in _batches(engine.input_size, check, samples):
-        found.append(engine(pixels))
-        expected.append(network(pixels))
-    compared = Agreement.of(np.concatenate(found), np.concatenate(expected))
-    return replace(compared, crops=len(check) + (_SAMPLES if samples else 0))
+
+    def __init__(self, network: Engine, check: Sequence[Crop] = (), *, samples: bool = True):
+        self.check, self.samples = check, samples
+        self.crops = len(check) + (_SAMPLES if samples else 0)
+        self.descriptors = self._described(network)
+
+    def agreement(self, engine: Engine) -> Agreement:
+        """Say how an engine's descriptors agree."""
+        return replace(Agreement.of(self._described(engine), self.descriptors), crops=self.crops)
+
+    def _described(self, engine: Engine) -> np.ndarray:
+        with bar(f"comparing {engine.name}", self.crops) as advance:
+            found = []
+            for pixels, new in self._batches(engine.input_size):
+                found.append(engine(pixels))
+                advance(new)
+        return np.concatenate(found)
+
+    def _batches(self, size: tuple[int, int]) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield pictures, with how many of them were not yielded before."""
+        if self.samples:
+            pixels = sample_pictures(size)
+            for batch in _SINGLY_AND_BY_FIVE:
+                parts = (pixels[start : start + batch] for start in range(0, len(pixels), batch))
+                yield from ((part, len(part) if batch == 1 else 0) for part in parts)
+        for start in range(0, len(self.check), CPU_CHUNK):
+            part = self.check[start : start + CPU_CHUNK]
+            yield read_batch([crop.path for crop in part], size), len(part)
 
 
-def _batches(size: tuple[int, int], check: Sequence[Crop], samples: bool) -> Iterator[np.ndarray]:
-    if samples:
-        pixels = sample_pictures(size)
-        for batch in _SINGLY_AND_BY_FIVE:
-            yield from (pixels[start : start + batch] for start in range(0, len(pixels), batch))
-    for start in range(0, len(check), CPU_CHUNK):
-        yield read_batch([crop.path for crop in check[start : start + CPU_CHUNK]], size)
+def source_of(exported: Path, named: Path | None = None) -> Path:
+    """Return the network's file that a model was exported from: as named, or one beside it, or a shipped one.
+
+    Raises WeightsError where none of these is that version.
+    """
+    source = read_onnx(exported).description["source"]
+    beside = {exported.with_suffix(".safetensors"), exported.with_name(f"{source['name']}.safetensors")}
+    for path in [named] if named else [*beside, shipped_models().get(source["name"])]:
+        if path is not None and path.is_file() and read_info(path).version == source["version"]:
+            return path
+    raise WeightsError(
+        f"{exported}: expected the network it was exported from, {in_one_line(source['name'])} of version "
+        f"{in_one_line(source['version'])}, found {'another' if named else 'none'}: give --against FILE.safetensors"
+    )
 
 
 def sample_pictures(size: tuple[int, int]) -> np.ndarray:

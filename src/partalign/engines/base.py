@@ -10,7 +10,14 @@ from partalign.errors import ShapeError
 
 EngineName = Literal["auto", "torch", "torch-bf16", "compiled", "onnx", "openvino", "openvino-bf16"]
 
-LEAST_COSINE = {"compiled": 0.9999, "torch-bf16": 0.999, "onnx": 0.9999, "openvino": 0.9999, "openvino-bf16": 0.999}
+LEAST_COSINE = {
+    "torch": 0.9999,
+    "compiled": 0.9999,
+    "torch-bf16": 0.999,
+    "onnx": 0.9999,
+    "openvino": 0.9999,
+    "openvino-bf16": 0.999,
+}
 """How close an engine's descriptors must be to those of the float32 network, run plainly."""
 
 # A CPU's caches hold the maps of a few crops: 8 at a time are a tenth faster than 32 for the dilated OpenPose pair, not
@@ -24,6 +31,12 @@ class Engine(Protocol):
     name: str
     input_size: tuple[int, int]
     channels: int
+    is_int8: bool
+
+    @property
+    def least_cosine(self) -> float:
+        """How close its descriptors must be to those of the float32 network."""
+        ...
 
     def __call__(self, pixels: np.ndarray, /) -> np.ndarray:
         """(B, H, W, 3) uint8 RGB -> (B, D) float32 descriptors of unit length. Raises ShapeError."""

@@ -115,7 +115,7 @@ def _kept(path: Path) -> list[Path]:
 
 
 def _convert(path: Path, name: ExportedName, network: PartAlignedNetwork | None) -> OnnxModel:
-    from partalign.engines.agreement import agreement
+    from partalign.engines.agreement import Reference
     from partalign.engines.conversion import to_onnx
     from partalign.engines.eager import NetworkEngine
     from partalign.weights.checkpoint import load_model
@@ -123,7 +123,7 @@ def _convert(path: Path, name: ExportedName, network: PartAlignedNetwork | None)
     network = load_model(path) if network is None else network
     model = to_onnx(network, path, path)
     full = ExportedEngine(model, "onnx" if name == "onnx" else "openvino")  # kept for all, so not held to bfloat16's
-    agreement(full, NetworkEngine(network)).require(full, path, "take another --engine")
+    Reference(NetworkEngine(network)).agreement(full).require(full, path, "take another --engine")
     return model
 
 

@@ -30,6 +30,8 @@ class NetworkEngine:
     pass at once from then on. source: the network's file, for messages.
     """
 
+    is_int8 = False
+
     def __init__(
         self,
         network: PartAlignedNetwork,
@@ -43,6 +45,11 @@ class NetworkEngine:
         self.chunk = CPU_CHUNK if self.device.type == "cpu" else GPU_CHUNK
         graphs = "reduce-overhead" if self.device.type == "cuda" else "default"
         self._forward = torch.compile(self.network, mode=graphs) if name == "compiled" else self.network
+
+    @property
+    def least_cosine(self) -> float:
+        """How close its descriptors must be to those of the network run plainly."""
+        return LEAST_COSINE[self.name]
 
     def __call__(self, pixels: np.ndarray, /) -> np.ndarray:
         """(B, H, W, 3) uint8 RGB -> (B, D) float32 descriptors of unit length. Raises ShapeError, WeightsError."""
@@ -72,10 +79,10 @@ class NetworkEngine:
         if self.name == "torch":
             return 1.0
         cosine = least_cosine(found, NetworkEngine(self.network, self.device)(probe))
-        if not cosine > LEAST_COSINE[self.name]:
+        if not cosine > self.least_cosine:
             raise WeightsError(
                 f"{self.source}: expected {self.name} to agree with the network, found a cosine of {cosine:.5f} (least "
-                f"{LEAST_COSINE[self.name]}): take another --engine"
+                f"{self.least_cosine}): take another --engine"
             )
         return cosine
 

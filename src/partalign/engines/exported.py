@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,14 +27,15 @@ INT8_COSINE = 0.999
 class ExportedEngine:
     """An exported model in one of the engines, with `thread_count()` threads as of when it is started.
 
-    Raises WeightsError where the engine cannot run the model, MissingExtraError where it is not installed.
+    file: OpenVINO's own form of the model (.xml), to run in its place. Raises WeightsError where the engine cannot run
+    the model, MissingExtraError where it is not installed.
     """
 
-    def __init__(self, model: OnnxModel, name: ExportedName):
-        self.model, self.name = model, name
+    def __init__(self, model: OnnxModel, name: ExportedName, file: Path | None = None):
+        self.model, self.name, self.is_int8 = model, name, model.is_int8
         self.input_size, self.channels = model.input_size, model.channels
         try:
-            self._run = _onnx_runtime(model.content) if name == "onnx" else _openvino(model.content, name)
+            self._run = _onnx_runtime(model.content) if name == "onnx" else _openvino(file or model.content, name)
         except MissingExtraError:
             raise
         except Exception as error:  # each library has its own kinds
@@ -51,8 +53,8 @@ class ExportedEngine:
 
     @property
     def least_cosine(self) -> float:
-        """How close its descriptors must be to the probe."""
-        return INT8_COSINE if self.model.is_int8 else LEAST_COSINE[self.name]
+        """How close its descriptors must be to the probe's, and to the network's (`agreement.Agreement`)."""
+        return INT8_COSINE if self.is_int8 else LEAST_COSINE[self.name]
 
     def check(self) -> float:
         """Return the least cosine to the model's probe. Raises WeightsError where it is too small."""
@@ -114,7 +116,7 @@ def _onnx_runtime(content: bytes) -> Run:
     return run
 
 
-def _openvino(content: bytes, name: ExportedName) -> Run:
+def _openvino(content: bytes | Path, name: ExportedName) -> Run:
     openvino = import_engine("openvino")
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if name == "openvino-bf16" else "f32",
