@@ -17,7 +17,7 @@ from partalign.crops import DISTRACTOR, Crop, Embeddings, Split
 from partalign.datasets import distractors as distractor_crops
 from partalign.datasets import load_dataset
 from partalign.errors import EvaluationError
-from partalign.evaluation.calibration import Calibration, calibrate
+from partalign.evaluation.calibration import Calibration, calibrate, percent
 from partalign.evaluation.evaluate import (
     Descriptors,
     match_saved,
@@ -122,7 +122,7 @@ class Task:
         lines.append("no crop says whose it is, so nothing can be scored; the most similar pairs are")
         for i, j, similarity in similar_pairs(embeddings, count):
             pair = f"{embeddings.crops[i].path.name}  {embeddings.crops[j].path.name}"
-            chance = "" if calibration is None else f", same person {calibration.probability(similarity):.1%}"
+            chance = "" if calibration is None else f", same person {percent(calibration.probability(similarity))}"
             lines.append(f"{similarity:6.3f}{chance}  {pair}")
         return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -98,7 +99,11 @@ class PictureSearch:
         return self.embedder(pixels)
 
     def by_pictures(self, pictures: Sequence[Picture], where: Filter = EVERYTHING, **options: Any) -> list[Match]:
-        """Search by pictures of one person; options as of `Gallery.search`, and `rerank` as a yes or no."""
+        """Search by pictures of one person; options as of `Gallery.search`, and `rerank` as a yes or no.
+
+        persons: how many persons a match may be, all as likely before looking, one of them who is searched for; by
+        default 2, as likely as not. Refused where there is no calibration to tell a probability by.
+        """
         return self.by_vectors(self.describe(pictures), where, **options)
 
     def by_vectors(self, vectors: np.ndarray, where: Filter = EVERYTHING, **options: Any) -> list[Match]:
@@ -114,7 +119,10 @@ class PictureSearch:
         return self.gallery.search_tracklet(tracklet, where, **self._filled(options))
 
     def _filled(self, options: dict[str, Any]) -> dict[str, Any]:
-        probability = None if self.calibration is None else self.calibration.probability
+        persons = options.pop("persons", 2)
+        if self.calibration is None and persons != 2:
+            raise GalleryError("the model has no calibration, and so no probability that `persons` would change")
+        probability = None if self.calibration is None else partial(self.calibration.probability, prior=1 / persons)
         rerank = reranked if options.get("rerank") else None
         return {"probability": probability} | options | {"rerank": rerank}
 

@@ -50,6 +50,13 @@ def test_a_picture_numbers_and_a_sentence(files, capsys):
     assert sum(content["parts"].values()) == pytest.approx(content["score"], abs=1e-9)
     assert content["probability"] == pytest.approx(1 / (1 + np.exp(-(2 * content["score"] + 1))))
     assert content["sentence"] in capsys.readouterr().out
+    assert run(*words, "--calibration", "scores.json", "--persons", 50) == 0
+    among = json.loads((files / "why.json").read_text())["probability"]
+    odds = [p / (1 - p) for p in (content["probability"], among)]
+    assert odds[0] / odds[1] == pytest.approx(49)
+    assert "if one of 50 persons" in capsys.readouterr().out
+    assert run(*words, "--persons", 50) == 1
+    assert "has none" in capsys.readouterr().err
     with Image.open("why.png") as sheet:
         assert sheet.format == "PNG"
         assert sheet.width > sheet.height > 400

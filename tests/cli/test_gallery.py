@@ -68,8 +68,12 @@ def test_search_by_pictures_filters_pages_and_draws(run, people, crops, tmp_path
     paged = json.loads(run("search", people, picture, "--top", 3, "--page", 2, "--json"))
     assert [match["record"]["id"] for match in paged] == [match["record"]["id"] for match in found[3:6]]
     assert len(json.loads(run("search", people, picture, "--rerank", "--group", "--combine", "max", "--json"))) == 8
+    among = json.loads(run("search", people, picture, "--json", "--persons", 1000))
+    odds = [match["probability"] / (1 - match["probability"]) for match in (found[-1], among[-1])]
+    assert odds[0] / odds[1] == pytest.approx(999)
     shown = run("search", people, picture, "--top", 3, "--out", tmp_path / "found.png")
     assert "similarity" in shown.splitlines()[0]
+    assert shown.splitlines()[1].split()[2] == ">99%", "no calibration promises 100%"
     assert shown.splitlines()[-1] == str(tmp_path / "found.png")
     with Image.open(tmp_path / "found.png") as drawn:
         assert drawn.width > 400

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from partalign.errors import EvaluationError
-from partalign.evaluation.calibration import Calibration, calibrate
+from partalign.evaluation.calibration import Calibration, calibrate, in_words, percent
 from partalign.evaluation.verification import PairScores, similarity_of_steps
 
 examples = settings(max_examples=60, deadline=None)  # the machine may be busy
@@ -124,6 +124,16 @@ def test_it_settles_on_any_pairs_or_says_why_not(seed, spread, centre, shift):
 def test_matches_no_more_similar_than_others_are_refused(matches, others):
     with pytest.raises(EvaluationError, match="not more similar than others"):
         calibrate(pairs_of(matches, np.asarray(others)))
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [(0.0, "<1%"), (0.0099, "<1%"), (0.01, "1%"), (0.5, "50%"), (0.99, "99%"), (0.9901, ">99%"), (1.0, ">99%")],
+)
+def test_no_probability_is_said_to_be_nought_or_whole(probability, said):
+    assert percent(probability) == said
+    assert in_words(probability) == f"{said}, if as likely as not"
+    assert in_words(probability, 1500) == f"{said}, if one of 1,500 persons"
 
 
 def test_it_survives_json(calibration):

@@ -91,6 +91,28 @@ def test_several_pictures_and_re_ranking(client, search, people):
     assert ids(plain) != ids(reranked)
 
 
+def test_among_many_persons_the_same_similarity_is_less_probable(client, search, people):
+    query, record = send(client, people[0]), first(search, sources=(str(people[0].path.resolve()),))
+    odds = {}
+    for persons in (2, 1000):
+        asked = {"query": query, "persons": persons}
+        match = next(m for m in ask(client, **asked, limit=200)["matches"] if m["record"]["id"] == record.id)
+        told = client.post("/api/explanations", json=asked | {"record": record.id}).json()
+        assert told["probability"] == pytest.approx(match["probability"], rel=1e-3)
+        odds[persons] = match["probability"] / (1 - match["probability"])
+        drawn = client.get("/api/explanation.png", params=asked | {"record": record.id})
+        odds[persons, "drawn"], odds[persons, "said"] = drawn.content, told["sentence"]
+    assert odds[2] / odds[1000] == pytest.approx(999)
+    assert odds[2, "drawn"] != odds[1000, "drawn"]
+    assert odds[2, "said"] == odds[1000, "said"]
+    for path in ("/api/search", "/api/explanations"):
+        assert client.post(path, json={"query": query, "record": record.id, "persons": 1}).status_code == 422
+    assert (
+        client.get("/api/explanation.png", params={"query": query, "record": record.id, "persons": 1}).status_code
+        == 422
+    )
+
+
 def test_an_explanation_adds_up_and_is_the_one_of_the_command(client, search, people):
     query, record = send(client, people[0]), first(search, sources=(str(people[7].path.resolve()),))
     told = client.post("/api/explanations", json={"query": query, "record": record.id}).json()

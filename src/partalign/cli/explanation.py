@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -18,6 +19,7 @@ def explain(
     lines: int = 10,
     dark: Flag = False,
     flip: Flag = False,
+    persons: Annotated[int, Parameter(validator=Number(gte=2))] = 2,
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
     device: str = "cpu",
 ) -> None:
@@ -35,6 +37,7 @@ def explain(
         lines: how many pairs of places to join
         dark: draw for a dark page
         flip: as for descriptors that are averaged with the mirrored crop's
+        persons: how many persons B may be, all as likely before looking, one of them A; by default 2: as likely as not
         json_: also write the numbers to this file
         device: cpu, cuda, cuda:1 ...
     """
@@ -42,7 +45,7 @@ def explain(
 
     from partalign.embedding import Embedder
     from partalign.errors import ExplanationError
-    from partalign.evaluation.calibration import read_calibration
+    from partalign.evaluation.calibration import in_words, read_calibration
     from partalign.explanation import explain, load_pose
     from partalign.files import atomic_file
     from partalign.images import read_picture
@@ -58,11 +61,13 @@ def explain(
     if len(pair) != 2:
         raise ExplanationError(f"expected two pictures to compare, found {len(pair)}: give A.jpg B.jpg")
     calibrated = read_info(model).calibration if calibration is None else read_calibration(calibration)
+    if calibrated is None and persons != 2:
+        raise ExplanationError("expected a calibration for --persons to change its probability, the model has none")
     pictures = read_picture(pair[0]), read_picture(pair[1])
     embedder = Embedder(load_model(model), device=device, flip=flip)
     found = explain(embedder, *pictures, pose=None if pose is None else load_pose(pose))
-    probability = None if calibrated is None else calibrated.probability(found.score)
-    sentence = found.sentence(probability)
+    probability = None if calibrated is None else calibrated.probability(found.score, 1 / persons)
+    sentence = found.sentence(None if calibrated is None else calibrated.probability(found.score))
     sheet = draw_explanation(
         pictures,
         found.maps,
@@ -70,6 +75,7 @@ def explain(
         parts=None if found.weights is None else found.parts,
         sentence=sentence,
         probability=probability,
+        persons=persons,
         theme=DARK if dark else LIGHT,
     )
     save_picture(sheet, out)
@@ -78,7 +84,7 @@ def explain(
             file.write(json.dumps(found.as_dict() | {"probability": probability, "sentence": sentence}).encode())
     print(
         f"similarity {found.score:.3f}"
-        + ("" if probability is None else f", same person {probability:.1%}, if as likely as not")
+        + ("" if probability is None else f", same person {in_words(probability, persons)}")
     )
     print(sentence)
     print(out)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.types import PositiveInt
+from cyclopts.validators import Number
 
 from partalign.cli import gallery_upkeep
 from partalign.cli.engine import Engine
@@ -78,6 +79,7 @@ def search(
     other_cameras: Flag = False,
     top: PositiveInt = 10,
     page: PositiveInt = 1,
+    persons: Annotated[int, Parameter(validator=Number(gte=2))] = 2,
     combine: Literal["mean", "max"] = "mean",
     group: Flag = False,
     rerank: Flag = False,
@@ -101,6 +103,8 @@ def search(
         other_cameras: with --like and --by-tracklet, leave out the cameras that these are of
         top: how many matches
         page: the second so many matches, the third ...
+        persons: how many persons a match may be, all as likely before looking, one of them who is searched for; the
+            column `same` is of that; by default 2: as likely as not
         combine: search by the mean of several pictures, or by the most similar of them
         group: show the best crop of each tracklet only
         rerank: reorder the best 100 by whom they have for neighbours
@@ -126,7 +130,7 @@ def search(
         check_target(out)
     where = chosen.filter()
     options: dict[str, Any] = {"limit": top, "offset": (page - 1) * top, "combine": combine, "group": group}
-    options |= {"rerank": rerank, "exact": not approximate, "who": who()}
+    options |= {"rerank": rerank, "exact": not approximate, "persons": persons, "who": who()}
     with PictureSearch.open(gallery, model, device=device, engine=engine, crops=len(pictures)) as found:
         if pictures:
             matches = found.by_pictures(pictures, where, **options)
@@ -249,11 +253,13 @@ def _cells(record: Any) -> list[str]:
 
 def _table(matches: list[Any]) -> str:
     """Return matches as lines; columns that say nothing of any match are left out."""
+    from partalign.evaluation.calibration import percent
+
     rows = [
         [
             str(match.rank),
             f"{match.similarity:.3f}",
-            "" if match.probability is None else f"{match.probability:.1%}",
+            "" if match.probability is None else percent(match.probability),
             f"+{match.more}" if match.more else "",
             match.record.id,
             *_cells(match.record),

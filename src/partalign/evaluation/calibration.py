@@ -85,6 +85,18 @@ class Calibration:
         return cls(**values)
 
 
+def percent(probability: float) -> str:
+    """Say a probability in whole per cents; never 0% or 100%, which no calibration can promise."""
+    if not 0.01 <= probability <= 0.99:
+        return "<1%" if probability < 0.5 else ">99%"
+    return f"{probability:.0%}"
+
+
+def in_words(probability: float, persons: int = 2) -> str:
+    """Say a probability together with what it rests on: how many persons it may have been before looking."""
+    return f"{percent(probability)}, {'if as likely as not' if persons == 2 else f'if one of {persons:,} persons'}"
+
+
 def calibrate(pairs: PairScores) -> Calibration:
     """Fit a calibration: logistic regression of same or different on the similarity (Platt 1999).
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from partalign.errors import ShapeError
+from partalign.evaluation.calibration import in_words
 from partalign.pictures.theme import LIGHT, SCALE, Theme, enlarge, font, write
 
 HEIGHT = 216 * SCALE
@@ -37,6 +38,7 @@ def draw_explanation(
     parts: Mapping[str, float] | None = None,
     sentence: str = "",
     probability: float | None = None,
+    persons: int = 2,
     theme: Theme = LIGHT,
 ) -> Image.Image:
     """Draw what makes two crops similar.
@@ -44,7 +46,7 @@ def draw_explanation(
     maps: what each place of either crop adds to their similarity, (h, w) and (h', w'), each summing to it.
     pairs: places (row, column) of the first and of the second crop, and what the two add: joined by lines. parts: body
     part -> what it adds; without them no bars are drawn. probability: that both show the same person, 0 to 1, where
-    that was as likely as not before they were compared.
+    before they were compared it was one in so many persons; of 2, as likely as not.
     Raises ShapeError where maps are no maps or have different sums.
     """
     score = _check(maps)
@@ -59,7 +61,8 @@ def draw_explanation(
     top = 40 * SCALE + len(head) * _LINE + _LINE
     sheet = Image.new("RGB", (width, top + HEIGHT + 2 * _LINE + _GAP), theme.paper)
     draw = ImageDraw.Draw(sheet)
-    _draw_head(draw, score, probability, head, theme)
+    chance = "" if probability is None else f"   ·   same person: {in_words(probability, persons)}"
+    _draw_head(draw, f"Similarity {_rounded(score)}{chance}", head, theme)
     for picture, left, name in zip(row, lefts.tolist(), ("A", "A: what matches", "B: what matches", "B"), strict=True):
         sheet.paste(picture, (left, top))
         middle = left + picture.width // 2
@@ -123,12 +126,7 @@ def _fitted(picture: Image.Image) -> Image.Image:
     return crop if crop.height == HEIGHT else crop.resize((HEIGHT, HEIGHT), Image.Resampling.BICUBIC)
 
 
-def _draw_head(
-    draw: ImageDraw.ImageDraw, score: float, probability: float | None, lines: list[str], theme: Theme
-) -> None:
-    title = f"Similarity {_rounded(score)}"
-    if probability is not None:
-        title += f"   ·   same person: {_percent(probability)}, if as likely as not"
+def _draw_head(draw: ImageDraw.ImageDraw, title: str, lines: list[str], theme: Theme) -> None:
     draw.text((0, 22 * SCALE), title, font=font(19 * SCALE), fill=theme.ink, anchor="ls")
     for number, line in enumerate(lines, start=1):
         draw.text((0, 25 * SCALE + number * _LINE), line, font=font(13 * SCALE), fill=theme.ink, anchor="ls")
@@ -137,14 +135,6 @@ def _draw_head(
 def _rounded(value: float, sign: str = "-") -> str:
     """Two decimals with a real minus; adding zero turns -0.0 into 0.0."""
     return f"{round(value, 2) + 0.0:{sign}.2f}".replace("-", "−")
-
-
-def _percent(probability: float) -> str:
-    """Say a probability in per cent; never 0% or 100%, which no calibration can promise."""
-    percent = 100 * probability
-    if percent < 1 or percent > 99:
-        return "under 1%" if percent < 1 else "over 99%"
-    return f"{percent:.0f}%"
 
 
 def _wrapped(text: str, width: int, size: int) -> list[str]:

@@ -77,6 +77,7 @@ def query(pictures: list[UploadFile], the: The) -> schemas.Query:
 @router.post("/search")
 def search(wanted: schemas.Search, the: The, who: Searcher, request: Request) -> schemas.Found:
     """Search by pictures or by records; results come best first."""
+    _check_persons(the, wanted.persons)
     person, found = the.find(
         wanted.by,
         wanted.where.filter(),
@@ -84,6 +85,7 @@ def search(wanted: schemas.Search, the: The, who: Searcher, request: Request) ->
         wanted.other_cameras,
         limit=wanted.limit,
         peek=True,
+        persons=wanted.persons,
         offset=wanted.offset,
         group=wanted.group,
         rerank=wanted.rerank,
@@ -152,7 +154,8 @@ def decide(wanted: schemas.Decide, the: The, who: Editor, request: Request) -> s
 @router.post("/explanations")
 def explanation(wanted: schemas.Explain, the: The, who: Searcher, request: Request) -> schemas.Explanation:
     """Say why a record was found: which places and body parts make it similar (eq. 8-9 of the paper)."""
-    return schemas.Explanation.of(the.explain(wanted.by, wanted.record, _name(request, who)))
+    _check_persons(the, wanted.persons)
+    return schemas.Explanation.of(the.explain(wanted.by, wanted.record, _name(request, who), wanted.persons))
 
 
 @router.get("/explanation.png", response_class=Response, responses={200: {"content": {"image/png": {}}}})
@@ -167,13 +170,16 @@ def explanation_picture(
     camera: Word = None,
     theme: Literal["light", "dark"] = "light",
     bars: bool = True,
+    persons: schemas.Persons = 2,
 ) -> Response:
     """Draw the explanation; without bars it suits a narrow screen."""
     if (query is not None) + bool(like) + (tracklet is not None) != 1:
         raise HTTPException(422, "expected exactly one of query, like and tracklet")
     if camera is not None and tracklet is None:
         raise HTTPException(422, "expected a tracklet with its camera")
-    explained = the.explain(By(query, tuple(dict.fromkeys(like)), tracklet, camera), record, _name(request, who))
+    _check_persons(the, persons)
+    by = By(query, tuple(dict.fromkeys(like)), tracklet, camera)
+    explained = the.explain(by, record, _name(request, who), persons)
     return Response(explained.draw(dark=theme == "dark", bars=bars), media_type="image/png")
 
 
@@ -181,6 +187,11 @@ def explanation_picture(
 def log(the: The, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[schemas.Entry]:
     """Return the newest lines of the log of searches, explanations, changes and removals."""
     return [schemas.Entry.of(entry) for entry in the.gallery.entries(limit)]
+
+
+def _check_persons(the: Service, persons: int) -> None:
+    if persons != 2 and the.search.calibration is None:
+        raise HTTPException(422, "the model has no calibration, and so no probability that `persons` would change")
 
 
 def _name(request: Request, who: Client) -> str:

@@ -75,6 +75,11 @@ class Subject(Strict):
         return By(self.query, tuple(dict.fromkeys(self.like)), self.tracklet, self.camera)
 
 
+MEANT = "how many persons a record may be, all as likely before looking, one of them who is searched for"
+
+Persons = Annotated[int, Field(ge=2, le=1_000_000_000, description=MEANT)]
+
+
 class Search(Subject):
     """A search. person: who is looked for; what was rejected for them is left out."""
 
@@ -84,6 +89,7 @@ class Search(Subject):
     group: bool = Field(default=False, description="one result for each tracklet, its best crop")
     rerank: bool = Field(default=False, description="reorder the best hundred by their neighbours (k-reciprocal)")
     combine: Literal["mean", "max"] = Field(default="mean", description="how several pictures are searched by")
+    persons: Persons = 2
     limit: int = Field(default=24, ge=1, le=200)
     offset: int = Field(default=0, ge=0, le=10_000)
 
@@ -106,6 +112,7 @@ class Explain(Subject):
     """A result to explain."""
 
     record: Text
+    persons: Persons = 2
 
 
 class Change(Strict):
@@ -152,7 +159,7 @@ class RecordOut(BaseModel):
 
 
 class MatchOut(BaseModel):
-    """A result. probability: of the same person, had it been as likely as not before; null without a calibration."""
+    """A result. probability: of the same person, one of so many `persons`; null without a calibration."""
 
     rank: int
     record: RecordOut

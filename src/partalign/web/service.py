@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from partalign.errors import ExplanationError, PictureError
+from partalign.evaluation.calibration import Calibration
 from partalign.explanation import Explanation, explain
 from partalign.gallery import Filter, Match, Record
 from partalign.gallery.records import REJECTED
@@ -50,17 +51,26 @@ class By:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """Why a record was found. thumbnail: its picture is the gallery's small copy, the file is gone or another."""
+    """Why a record was found. thumbnail: its picture is the gallery's small copy, the file is gone or another.
+
+    persons: how many it may have been before looking.
+    """
 
     found: Explanation
     pictures: tuple[Image.Image, Image.Image]
-    probability: float | None
+    calibration: Calibration | None
     thumbnail: bool
+    persons: int = 2
+
+    @property
+    def probability(self) -> float | None:
+        """Of the same person, one of `persons`; None without a calibration."""
+        return None if self.calibration is None else self.calibration.probability(self.found.score, 1 / self.persons)
 
     @property
     def sentence(self) -> str:
-        """See `Explanation.sentence`."""
-        return self.found.sentence(self.probability)
+        """See `Explanation.sentence`: the pictures are as alike, however many persons there are."""
+        return self.found.sentence(replace(self, persons=2).probability)
 
     def draw(self, *, dark: bool, bars: bool, lines: int = 10) -> bytes:
         """Return the picture of `partalign explain`, PNG; without bars (and probability) it suits a narrow screen."""
@@ -70,6 +80,7 @@ class Explained:
             self.found.strongest(lines),
             parts=self.found.parts if bars and self.found.weights is not None else None,
             probability=self.probability if bars else None,
+            persons=self.persons,
             theme=DARK if dark else LIGHT,
         )
         file = io.BytesIO()
@@ -129,9 +140,9 @@ class Service:
             except ExplanationError:
                 raise UnknownRecordError(name) from None
 
-    def explain(self, by: By, name: str, who: str) -> Explained:
+    def explain(self, by: By, name: str, who: str, persons: int = 2) -> Explained:
         """Explain a result: of several pictures searched by, by the one most like it. Raises ExplanationError."""
-        found = self._explain(by, name)
+        found = replace(self._explain(by, name), persons=persons)
         pictures = None if by.query is None else len(self.queries.find(by.query).pictures)
         said = {"pictures": pictures, "like": list(by.like) or None, "tracklet": by.tracklet, "camera": by.camera}
         self.gallery.log_reading("explain", who, record=name, **said)
@@ -147,9 +158,7 @@ class Service:
             first = self._nearest(by, stored)
             picture, small = self._picture(record, stored)
             found = explain(self.search.embedder, first, picture)
-        calibration = self.search.calibration
-        probability = None if calibration is None else calibration.probability(found.score)
-        self._explained[key] = Explained(found, (first, picture), probability, small)
+        self._explained[key] = Explained(found, (first, picture), self.search.calibration, small)
         while len(self._explained) > _EXPLANATIONS:
             self._explained.popitem(last=False)
         return self._explained[key]
