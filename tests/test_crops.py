@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from partalign.crops import Crop, Embeddings
-from partalign.errors import EvaluationError, MissingExtraError, ShapeError
+from partalign.errors import EvaluationError, MissingExtraError, SaveError, ShapeError
 
 names = st.text(st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=12)
 maybe = st.none() | names
@@ -31,6 +31,13 @@ def test_saved_embeddings_come_back_as_they_were(tmp_path, name, records):
     after = Embeddings.load(tmp_path / name)
     np.testing.assert_array_equal(after.vectors, before.vectors)
     assert after.crops == before.crops
+
+
+def test_a_name_that_says_something_else_is_refused(tmp_path):
+    for name in ("e.txt", "e", "e.csv"):
+        with pytest.raises(SaveError, match=r"ends in \.npz or \.parquet"):
+            Embeddings(np.eye(2, dtype=np.float32), (Crop(Path("a")), Crop(Path("b")))).save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_that_do_not_fit_or_say_nothing_are_refused():

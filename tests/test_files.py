@@ -6,7 +6,16 @@ import sys
 import pytest
 
 from partalign.errors import SaveError
-from partalign.files import atomic_file
+from partalign.files import atomic_file, check_ending
+
+
+def test_a_name_has_to_say_what_the_file_is(tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    for name in ("x.npz", "x.NPZ", "x.y.parquet"):
+        assert check_ending(tmp_path / name, ".npz", ".parquet") == tmp_path / name
+    for name in ("x.txt", "x", ".npz", "x.npz.txt", "folder.npz"):
+        with pytest.raises(SaveError, match=r"expected a file's name that ends in \.npz or \.parquet; choose another$"):
+            check_ending(tmp_path / name, ".npz", ".parquet")
 
 
 def test_a_complete_file_replaces_the_old_one(tmp_path):

@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from partalign.errors import EvaluationError, PartAlignError, ShapeError
-from partalign.files import atomic_file, read_npz, read_parquet, write_parquet
+from partalign.files import atomic_file, check_ending, read_npz, read_parquet, write_parquet
+
+EMBEDDINGS_ENDINGS = (".npz", ".parquet")
+"""What the names of files of descriptors end in."""
 
 JUNK = "-1"
 """Person of a gallery crop that is ignored in scoring (Market-1501's bad detections)."""
@@ -94,14 +97,15 @@ class Embeddings:
         return Embeddings(self.vectors[np.asarray(rows, dtype=np.intp)], tuple(self.crops[int(i)] for i in rows))
 
     def save(self, path: Path) -> None:
-        """Write to a .npz file, or to a Parquet table where the name ends in `.parquet`, atomically.
+        """Write to a .npz file or to a Parquet table, as the name says (`EMBEDDINGS_ENDINGS`), atomically.
 
         Raises SaveError, and MissingExtraError for Parquet without pyarrow.
         """
+        path = check_ending(path, *EMBEDDINGS_ENDINGS)
         records = {name: [getattr(crop, name) for crop in self.crops] for name in _COLUMNS}
         records["path"] = [str(path) for path in records["path"]]
         vectors = self.vectors.astype(np.float32, copy=False)
-        if Path(path).suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             write_parquet(path, vectors, records | {"time": np.array(records["time"], dtype=np.float64)})
             return
         texts = {name: np.array(["" if v is None else str(v) for v in values]) for name, values in records.items()}

@@ -66,6 +66,17 @@ class atomic_file:  # noqa: N801 - used as a function
         )
 
 
+def check_ending(path: Path, *endings: str) -> Path:
+    """Return the path of a file to write. Raises SaveError where its name has none of these endings (".npz").
+
+    To be called before work that takes minutes: a file under a name that says something else is found by nobody.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in endings or path.is_dir():
+        raise SaveError(f"{path}: expected a file's name that ends in {' or '.join(endings)}; choose another")
+    return path
+
+
 def largest_plausible(stored: int) -> int:
     """Return how many bytes a file, or a part of one, of `stored` bytes may at the most claim to hold unpacked."""
     return max(_ALWAYS_ALLOWED, _MOST_PACKED * stored)

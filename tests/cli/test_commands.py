@@ -111,6 +111,13 @@ def test_a_damaged_picture_is_refused_or_named_and_left_out(trained, tiny_market
         (["trian"], 2, "train"),
         (["evaluate", "--data", "{market}", "--dataset", "market1502", "x.safetensors"], 1, "did you mean market1501"),
         (["convert", "caffe", "{market}", "out.safetensors"], 1, "expected a weight file"),
+        (["convert", "caffe", "{market}", "out.txt"], 1, "out.txt: expected a file's name that ends in .safetensors"),
+        (["embed", "{market}", "--out", "x.txt"], 1, "x.txt: expected a file's name that ends in .npz or .parquet;"),
+        (["embed", "{market}", "--out", "x"], 1, "x: expected a file's name that ends in .npz or .parquet;"),
+        (["engines", "none.onnx"], 1, "none.onnx: expected a weight file, found no such"),
+        (["engines", "none.safetensors"], 1, "none.safetensors: expected a weight file, found no such"),
+        (["embed-many", "{market}", "--out", "shards", "--workers", "0"], 2, "--workers"),
+        (["evaluate", "--embeddings", "shards", "--workers", "0"], 2, "--workers"),
     ],
 )
 def test_mistakes_get_one_line_and_the_right_exit_code(words, status, expected, tiny_market, tmp_path, monkeypatch):

@@ -19,6 +19,12 @@ def test_each_task_is_done_once(count):
     assert list(Workers(count).run(Square, [])) == []
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_fewer_than_one_worker_are_refused(count):
+    with pytest.raises(ShardsError, match=f"expected one worker at least, found {count}"):
+        Workers(count)
+
+
 def test_an_error_of_ours_arrives_as_it_was_raised():
     for count in (1, 2):
         with pytest.raises(WeightsError, match="seventeen"):

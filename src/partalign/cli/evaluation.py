@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 
 from partalign.cli.engine import Engine
 from partalign.errors import EvaluationError
@@ -36,7 +37,7 @@ def evaluate(
     csv: Path | None = None,
     device: str = "cpu",
     engine: Engine = "auto",
-    workers: int | None = None,
+    workers: PositiveInt | None = None,
     ray: str | None = None,
 ) -> None:
     """Score a model, or saved descriptors, by a data set's protocol: CMC, mAP, mINP.
@@ -141,16 +142,19 @@ def embed(
     Args:
         images: pictures, or folders of pictures; a model file (.safetensors, .onnx), or a shipped model's name, may
             come first
-        out: the file to write (.npz)
+        out: the file to write (.npz, or .parquet with the extra data)
         flip: average every descriptor with that of the mirrored crop
         corrupt: what a picture that cannot be read does: stop the work, or be named and left out
         device: cpu, cuda, cuda:1 ...
     """
+    from partalign.crops import EMBEDDINGS_ENDINGS
     from partalign.datasets.folder import find_crops
     from partalign.embedding import Embedder
     from partalign.engines import load_engine
+    from partalign.files import check_ending
     from partalign.weights.shipped import leading_model
 
+    check_ending(out, *EMBEDDINGS_ENDINGS)
     model, places = leading_model(images)
     crops = find_crops(places)
     found = load_engine(model, engine, device=device, crops=len(crops))

@@ -90,7 +90,7 @@ def _int8(
 def engines(model: Path | None = None, *, check: Path | None = None, against: Path | None = None) -> int:
     """Check and time the engines that run a model, on this machine, fastest first.
 
-    With --check it leaves with 1 where one of them does not agree with the network.
+    It leaves with 1 where none runs it or, with --check, one of them does not agree with the network.
 
     Example: partalign engines rcpm.onnx --check crops/
 
@@ -107,7 +107,8 @@ def engines(model: Path | None = None, *, check: Path | None = None, against: Pa
     trials = try_engines(model, check=() if check is None else find_crops((check,)), against=against)
     for trial in trials:
         print(f"{trial.name:15}{trial.problem or _figures(trial)}")
-    return 1 if any(trial.problem and trial.agreement for trial in trials) else 0
+    wrong = any(trial.problem and trial.agreement for trial in trials)
+    return int(wrong or all(trial.problem for trial in trials))
 
 
 def _figures(trial: Trial) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 
 from partalign.cli.engine import Engine
 from partalign.errors import DatasetError
@@ -19,7 +20,7 @@ def embed_many(
     shard: int = 8192,
     half: Flag = False,
     flip: Flag = False,
-    workers: int | None = None,
+    workers: PositiveInt | None = None,
     ray: str | None = None,
     device: str = "cpu",
     engine: Engine = "auto",

@@ -20,6 +20,7 @@ from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, Engine, EngineName, 
 from partalign.engines.exported import ExportedEngine, ExportedName, is_installed
 from partalign.errors import MissingExtraError, WeightsError
 from partalign.progress import say
+from partalign.weights.info import read_info
 from partalign.weights.onnx import probe_pixels, read_onnx
 from partalign.weights.shipped import find_model
 
@@ -111,6 +112,7 @@ def try_engines(
     Raises WeightsError, PictureError.
     """
     path = find_model(model)
+    read_info(path)  # what no engine can read is told once
     reference = _reference(path, check, against) if check else None
     names = names or (OF_EXPORTED if path.suffix == ".onnx" else OF_NETWORKS)
     return sorted((_trial(path, name, reference) for name in names), key=lambda trial: -trial.rate)

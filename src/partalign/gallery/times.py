@@ -38,7 +38,12 @@ def parse_age(text: str) -> float:
 
 
 def show_time(record: Record) -> str:
-    """Return a record's time for people: a date, seconds, or nothing."""
+    """Return a record's time for people: a date, or a place in its source, or nothing.
+
+    A place is a number without a unit: seconds of a video or, where a data set's file names say it, a frame.
+    """
     if record.time is None:
         return ""
-    return f"{record.time:g} s" if record.date is None else f"{record.date:%Y-%m-%d %H:%M:%S}"
+    if record.date is not None:
+        return f"{record.date:%Y-%m-%d %H:%M:%S}"
+    return f"{record.time:.2f}".rstrip("0").rstrip(".")

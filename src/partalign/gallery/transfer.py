@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from partalign.errors import GalleryError, MissingExtraError, SaveError
-from partalign.files import atomic_file, require_plausible
+from partalign.files import atomic_file, check_ending, require_plausible
 from partalign.gallery.base import EVERYTHING, Gallery
 from partalign.gallery.records import Added, Filter, ModelName, Record
 
@@ -30,6 +30,7 @@ def export_gallery(gallery: Gallery, path: Path, where: Filter = EVERYTHING, *, 
 
     who: as of `Gallery`.
     """
+    check_ending(path, ".parquet")
     arrow, parquet = _pyarrow(path)
     kinds = {name: arrow.string() for name in _COLUMNS}
     kinds |= {"time": arrow.float64(), "added": arrow.float64(), "tags": arrow.list_(arrow.string())}

@@ -34,12 +34,16 @@ class Workers:
 
     count: 1 works here, more are processes, on Ray actors; None is 1 here, on Ray one for each CPU core or GPU. ray:
     None, "local" (Ray on this machine alone), "auto" (the cluster that this machine is part of) or its address.
-    gpu: each worker needs a GPU; of use on Ray only.
+    gpu: each worker needs a GPU; of use on Ray only. Raises ShardsError where `count` is below one.
     """
 
     count: int | None = None
     ray: str | None = None
     gpu: bool = False
+
+    def __post_init__(self):
+        if self.count is not None and self.count < 1:
+            raise ShardsError(f"expected one worker at least, found {self.count}: give a larger number, or none")
 
     def run(self, make: Callable[[], Work], tasks: Sequence[Any]) -> Iterator[Any]:
         """Yield what the workers that `make` makes return for each task, in the order in which they finish.

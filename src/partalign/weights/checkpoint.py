@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from partalign.errors import RecipeError, WeightsError
-from partalign.files import atomic_file
+from partalign.files import atomic_file, check_ending
 from partalign.model.appearance import GoogLeNet
 from partalign.model.device import checked_device
 from partalign.model.network import NetworkSettings, PartAlignedNetwork, build_network
@@ -151,7 +151,7 @@ def convert(
     kind: "caffe" (BVLC GoogLeNet) and "openpose" give a stream, "official" (the authors' checkpoints) a network;
     dilation, nonnegative: of the official network, which its weights do not tell. Raises WeightsError, SaveError.
     """
-    source = Path(source)
+    source, target = Path(source), check_ending(target, ".safetensors")
     if kind == "official":
         settings = official_settings(dilation=dilation, nonnegative=nonnegative)
         network = build_network(settings)

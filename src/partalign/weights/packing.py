@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from partalign.errors import WeightsError
 from partalign.evaluation.calibration import Calibration
+from partalign.files import check_ending
 from partalign.weights.checkpoint import load_model, read_checkpoint, save_checkpoint
 
 Tensors = Mapping[str, Tensor]
@@ -31,6 +32,7 @@ def pack_model(
     their precision: they are small, and variances can pass half precision's 65,504. Returns the least cosine between
     the descriptors of both on random pictures. Raises WeightsError where it is below `LEAST_COSINE`, SaveError.
     """
+    check_ending(target, ".safetensors")
     tensors, description = read_checkpoint(source)
     small = {name: _halved(tensor) for name, tensor in tensors.items()}
     network = load_model(source)
