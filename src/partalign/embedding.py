@@ -35,8 +35,9 @@ class Embedder:
     model: a file, a shipped model's name, or None for the default one, run by the fastest engine that is right for
     `crops` crops (`engines.load_engine`); or such an engine; or a network as of `load_model`, which torch runs as it
     is. crops: None for any number. batch: crops that are read at once, while those before are described; by default 64,
-    or as many as pass the engine at once. flip: average the descriptor with the mirrored crop's. on_error: whether a
-    picture that cannot be read stops the work ("refuse") or is named and left out ("skip").
+    or twice as many as pass the engine at once, so that the next are sent to a GPU while it computes. flip: average the
+    descriptor with the mirrored crop's. on_error: whether a picture that cannot be read stops the work ("refuse") or is
+    named and left out ("skip").
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Embedder:
         on_error: OnError = "refuse",
     ):
         self.engine = _as_engine(model, crops, device)
-        self.batch = batch or max(BATCH, getattr(self.engine, "chunk", 0))
+        self.batch = batch or max(BATCH, 2 * getattr(self.engine, "chunk", 0))
         self.flip = flip
         self.input_size, self.channels = self.engine.input_size, self.engine.channels
         self.on_error: OnError = on_error

@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from partalign.engines import converted
-from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, Engine, EngineName, least_cosine
-from partalign.engines.exported import ExportedEngine, ExportedName, is_installed
+from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, Engine, EngineName, ExportedName, TorchName, least_cosine
+from partalign.engines.exported import ExportedEngine, is_installed
 from partalign.errors import MissingExtraError, WeightsError
 from partalign.progress import say
 from partalign.weights.info import read_info
@@ -45,8 +45,6 @@ __all__ = [
     "load_engine",
     "try_engines",
 ]
-
-TorchName = Literal["torch", "torch-bf16", "compiled"]
 
 OF_EXPORTED: tuple[ExportedName, ...] = get_args(ExportedName)
 """The engines that run an exported model."""

@@ -8,15 +8,13 @@ import numpy as np
 
 from partalign.errors import ShapeError
 
-EngineName = Literal["auto", "torch", "torch-bf16", "compiled", "onnx", "openvino", "openvino-bf16"]
+TorchName = Literal["torch", "torch-bf16", "compiled", "compiled-bf16"]
+ExportedName = Literal["onnx", "openvino", "openvino-bf16"]
+EngineName = Literal["auto", TorchName, ExportedName]
 
 LEAST_COSINE = {
-    "torch": 0.9999,
-    "compiled": 0.9999,
-    "torch-bf16": 0.999,
-    "onnx": 0.9999,
-    "openvino": 0.9999,
-    "openvino-bf16": 0.999,
+    **{"torch": 0.9999, "compiled": 0.9999, "onnx": 0.9999, "openvino": 0.9999},
+    **{"torch-bf16": 0.999, "compiled-bf16": 0.999, "openvino-bf16": 0.999},
 }
 """How close an engine's descriptors must be to those of the float32 network, run plainly."""
 

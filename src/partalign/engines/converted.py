@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from partalign.engines.exported import ExportedEngine, ExportedName
+from partalign.engines.base import ExportedName
+from partalign.engines.exported import ExportedEngine
 from partalign.errors import ExplanationError, SaveError, WeightsError
 from partalign.files import atomic_file
 from partalign.progress import bar, say

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, least_cosine, require_pixels
+from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, TorchName, least_cosine, require_pixels
 from partalign.errors import WeightsError
 from partalign.model.device import checked_device
 from partalign.model.input import network_input
@@ -25,9 +24,10 @@ GPU_CHUNK = 256
 class NetworkEngine:
     """A network in torch; it is put into evaluation mode, onto the device and into channels-last memory.
 
-    name: "torch" computes as the network's weights are; "torch-bf16" in half precision where that is sound (autocast);
-    "compiled" by torch.compile, on a GPU with its launches recorded as CUDA graphs. Where memory runs out, fewer crops
-    pass at once from then on. source: the network's file, for messages.
+    name: "torch" computes as the network's weights are; "compiled" by torch.compile, on a GPU with its launches
+    recorded as CUDA graphs; either with "-bf16" in half precision where that is sound (autocast). Crops go to a GPU
+    from pinned memory, the next while it computes. Where memory runs out, fewer pass at once from then on. source: the
+    network's file, for messages.
     """
 
     is_int8 = False
@@ -36,7 +36,7 @@ class NetworkEngine:
         self,
         network: PartAlignedNetwork,
         device: str | torch.device = "cpu",
-        name: Literal["torch", "torch-bf16", "compiled"] = "torch",
+        name: TorchName = "torch",
         source: Path | str = "the network",
     ):
         self.name, self.device, self.source = name, checked_device(device), source
@@ -44,7 +44,8 @@ class NetworkEngine:
         self.input_size, self.channels = network.input_size, network.channels
         self.chunk = CPU_CHUNK if self.device.type == "cpu" else GPU_CHUNK
         graphs = "reduce-overhead" if self.device.type == "cuda" else "default"
-        self._forward = torch.compile(self.network, mode=graphs) if name == "compiled" else self.network
+        self._compiled, self._half = name.startswith("compiled"), name.endswith("-bf16")
+        self._forward = torch.compile(self.network, mode=graphs) if self._compiled else self.network
 
     @property
     def least_cosine(self) -> float:
@@ -54,7 +55,7 @@ class NetworkEngine:
     def __call__(self, pixels: np.ndarray, /) -> np.ndarray:
         """(B, H, W, 3) uint8 RGB -> (B, D) float32 descriptors of unit length. Raises ShapeError, WeightsError."""
         require_pixels(pixels, self.input_size)
-        found, start = [np.empty((0, self.channels), np.float32)], 0
+        found, start = [torch.empty(0, self.channels, device=self.device)], 0
         while start < len(pixels):
             try:
                 found.append(self._descriptors(pixels[start : start + self.chunk]))
@@ -64,7 +65,7 @@ class NetworkEngine:
                 self.chunk //= 2
                 continue
             start += len(found[-1])
-        return np.concatenate(found)
+        return torch.cat(found).cpu().numpy()  # here a GPU is waited for, and not before
 
     def check(self) -> float:
         """Return the least cosine to the network run plainly. Raises WeightsError where it is too small."""
@@ -87,11 +88,20 @@ class NetworkEngine:
         return cosine
 
     @torch.inference_mode()
-    def _descriptors(self, pixels: np.ndarray) -> np.ndarray:
-        pictures = network_input(pixels, self.device)
-        if self.name == "compiled":  # a compiled network is one for each size of batch
+    def _descriptors(self, pixels: np.ndarray) -> Tensor:
+        pictures = network_input(self._sent(pixels), self.device)
+        if self._compiled:  # a compiled network is one for each size of batch
             pictures = torch.nn.functional.pad(pictures, (0, 0, 0, 0, 0, 0, 0, self.chunk - len(pixels)))
             pictures = pictures.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.name == "torch-bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             vectors: Tensor = self._forward(pictures)
-        return vectors[: len(pixels)].float().cpu().numpy()
+        # A copy: a graph writes what it gives next into the same memory.
+        return vectors[: len(pixels)].to(torch.float32, copy=True)
+
+    def _sent(self, pixels: np.ndarray) -> np.ndarray | Tensor:
+        """Return pictures on their way to a GPU, which copies from pinned memory by itself."""
+        if self.device.type != "cuda":
+            return pixels
+        pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+        pinned.numpy()[:] = pixels
+        return pinned.to(self.device, non_blocking=True)

@@ -6,18 +6,17 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, least_cosine, require_pixels
+from partalign.engines.base import CPU_CHUNK, LEAST_COSINE, ExportedName, least_cosine, require_pixels
 from partalign.errors import MissingExtraError, WeightsError
 from partalign.images import network_values
 from partalign.processors import thread_count
 from partalign.weights.formats import in_one_line
 from partalign.weights.onnx import OnnxModel, probe_pixels
 
-ExportedName = Literal["onnx", "openvino", "openvino-bf16"]
 Run = Callable[[np.ndarray], np.ndarray]
 
 INT8_COSINE = 0.999
