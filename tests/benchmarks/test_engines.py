@@ -16,6 +16,7 @@ def test_runs_and_agrees():
     assert [line.what for line in lines] == [f"small, {name}, batch {batch}" for name in names for batch in (1, 2)]
     assert all(line.difference < 1e-5 for line in lines[:4])
     assert all(line.ratio > 0 for line in lines)
+    assert all(line.saving is None and line.ours.peak is None for line in lines)
 
 
 def test_an_engine_that_is_wrong_is_not_timed(monkeypatch, exported):

@@ -57,6 +57,17 @@ def test_the_newest_file_counts(files):
     assert "note 1" in measured.where
 
 
+def test_the_memory_of_engines_is_left_out_for_they_took_it_before(files):
+    content = json.loads((files / "1.json").read_text())
+    content["benchmarks"] = {"engines": content["benchmarks"]["loss"]}
+    assert content["benchmarks"]["engines"][0]["saving"] == 4
+    (files / "1.json").write_text(json.dumps(content))
+    results = report.newest(files.glob("*.json"))
+    assert "| engines | work | slow | 60x |  | 50x" in report.summary(results)
+    assert "| work | slow | 2 ms | 50 ms | 60x (20-30) |  | 4 MiB |  | 50x" in report.page(results, EXPLAINED)
+    assert "| loss | work | slow | 25x | 1/4 |" in report.summary(results)
+
+
 def test_bars_that_are_missed_are_said_first(files):
     (files / "1.json").unlink()
     page = report.page(report.newest(files.glob("*.json")), EXPLAINED)

@@ -46,8 +46,14 @@ def newest(files: Iterable[Path]) -> dict[str, Measured]:
     contents = sorted((json.loads(path.read_text(encoding="utf-8")) for path in files), key=lambda c: c["date"])
     for content in contents:
         for name, lines in content["benchmarks"].items():
+            lines = [_without_memory(line) if name in _OWN_MEMORY else line for line in lines]
             found[name] = Measured(name, lines, content["date"], content["machine"], content.get("note", ""))
     return {name: found[name] for name in (*BENCHMARKS, *LONG, *LOADS) if name in found}
+
+
+def _without_memory(line: Line) -> Line:
+    """Leave out our memory and the share of the reference's that it is, which older files have."""
+    return {**line, "ours": {**line["ours"], "peak": None}, "saving": None}
 
 
 def page(results: Mapping[str, Measured], explanations: str) -> str:
@@ -95,6 +101,9 @@ _FLOOR = 0.8
 _NOTHING = 0.1
 """A reference that takes less of our memory than this share has none to compare with."""
 
+_OWN_MEMORY = ("engines",)
+"""Benchmarks of what takes its memory when it starts: what the process grows by in a step says nothing of it."""
+
 _VERDICTS = {True: "reached", False: "**missed**", None: "not measured"}
 
 _HEAD = """# Speed
@@ -112,10 +121,10 @@ def _verdict(results: Iterable[Measured]) -> str:
     text = f"Of {len(with_bar)} lines with a bar {len(with_bar) - len(missed)} reach it."
     if not missed:
         return text
-    entries = [
-        f"* {name}: {line['what']}, against {line['against']}: {_ratio(line)}, memory {_saving(line)}; bar {_bar(line)}"
-        for name, line in missed
-    ]
+    entries = []
+    for name, line in missed:
+        memory = f", memory {_saving(line)}" if _saving(line) else ""
+        entries.append(f"* {name}: {line['what']}, against {line['against']}: {_ratio(line)}{memory}; bar {_bar(line)}")
     return "\n".join([f"{text} These miss it:", "", *entries])
 
 
