@@ -96,6 +96,16 @@ def test_what_is_damaged_is_made_again(filled, exported, people, conversions):
     assert conversions == ["openvino"] * 3
 
 
+def test_a_cache_that_can_only_be_read_is_used(filled, exported, conversions, monkeypatch):
+    def refused(*words, **options):
+        raise PermissionError(13, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert load_engine(exported / "light.safetensors", crops=1).name == "openvino"
+    assert filled.exists()
+    assert conversions == []
+
+
 def test_other_weights_code_or_converters_are_converted_anew(filled, exported, tmp_path, monkeypatch):
     model = exported / "light.safetensors"
     assert converted.is_kept(model)

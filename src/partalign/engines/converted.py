@@ -97,8 +97,10 @@ def find(path: Path) -> OnnxModel | None:
         with suppress(OSError, WeightsError):
             content = kept.read_bytes()
             if kept.stem.endswith(_digest(content)):
-                os.utime(kept)  # it was used now
-                return parse_onnx(path, content)
+                found = parse_onnx(path, content)
+                with suppress(OSError):  # a cache that is only read, as of a container's image
+                    os.utime(kept)  # it was used now
+                return found
         with suppress(OSError):
             kept.unlink()
     return None
