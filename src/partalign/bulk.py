@@ -61,7 +61,9 @@ def embed_many(
         from partalign.model.device import checked_device  # needs torch, which exported models do not
 
         checked_device(device)  # before millions of crops are listed; on Ray it is a matter of the workers' machines
-    shards = _open(Path(source), folder, path, shard_size=shard_size, precision=precision, flip=flip, engine=engine)
+    shards = _open(
+        Path(source), folder, path, device, shard_size=shard_size, precision=precision, flip=flip, engine=engine
+    )
     missing = shards.missing()
     remaining = sum(map(shards.length, missing))
     make = partial(EmbedWorker, folder, path, device)
@@ -138,7 +140,7 @@ def _problem(crop: Crop) -> str | None:
     return None
 
 
-def _open(source: Path, out: Path, model: Path, **options: Any) -> Shards:
+def _open(source: Path, out: Path, model: Path, device: str, **options: Any) -> Shards:
     """Open the job in a folder, or begin it. Raises ShardsError where it is another job."""
     begun = Shards.open(out) if is_shards(out) else None
     say(f"listing {source}")
@@ -152,7 +154,9 @@ def _open(source: Path, out: Path, model: Path, **options: Any) -> Shards:
     for reason, count in notes.items():
         say(f"{count:,} {reason}: {first[reason]}{', ...' * (count > 1)}")
     info = read_info(model)
-    channels = load_engine(model, options["engine"] if model.suffix == ".onnx" else "torch").channels
+    # What the workers will run: a network is converted here, once, and not by each of them.
+    engine = options["engine"] if device == "cpu" or model.suffix == ".onnx" else "torch"
+    channels = load_engine(model, engine, crops=listed.crops).channels
     wanted = Manifest(
         source=str(source.absolute()),
         crops=listed.crops,
