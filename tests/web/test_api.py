@@ -69,6 +69,8 @@ def test_filters_keep_what_passes(client, search, people):
         if record.camera in ("c1", "c2") and record.time <= when and record.person is not None
     }  # fmt: skip
     assert {match["record"]["id"] for match in found} == expected != set()
+    old = client.get("/api/records", params={"older_than": when}).json()["records"]
+    assert {record["id"] for record in old} == {r.id for r in search.gallery.records() if r.time < when} != set()
     listed = client.get("/api/records", params=where).json()
     assert {record["id"] for record in listed["records"]} == expected
     assert listed["total"] == len(expected)

@@ -123,7 +123,7 @@ def test_the_keyboard_alone_moves_explains_decides_and_goes_back(visit, served, 
     page.keyboard.press("ArrowRight")
     expect(page.locator("#why-title")).to_contain_text("Result 3")
     page.keyboard.press("Escape")
-    assert at(page) == 2
+    page.wait_for_function("document.activeElement === document.querySelectorAll('.card')[2]")
 
     with open_gallery(served[1]) as held:
         third = page.locator(".card").nth(2).locator("img").get_attribute("src").rpartition("/")[2]
@@ -170,6 +170,105 @@ def test_a_picked_crop_is_searched_by_filtered_and_gone_back_from(visit):
     page.wait_for_selector(RESULTS, state="detached")
 
 
+def test_a_tracklet_is_searched_by_and_a_camera_left_out(visit, served):
+    page = visit()
+    page.locator(".card").nth(3).click()
+    page.wait_for_selector(RESULTS)
+    page.locator(".card").nth(1).click()
+    explained(page)
+    with open_gallery(served[1]) as held:
+        record = held.get(page.locator(".card").nth(1).locator("img").get_attribute("src").rpartition("/")[2])
+        crops = held.count(Filter(tracklets=(record.tracklet,), cameras=(record.camera,)))
+        others = {r.camera for r in held.records() if r.camera != "c2"}
+    page.get_by_text("Search by tracklet").click()
+    expect(page.locator("#sought-name")).to_contain_text(f"tracklet {record.tracklet} · {record.camera}")
+    expect(page.locator("#sought img")).to_have_count(min(crops, 3))
+    assert "#tracklet=" in page.url
+    page.get_by_text("Leave cameras out").click()
+    page.get_by_text("not c2", exact=True).click()
+    expect(page.locator(".card[aria-label*='camera c2']")).to_have_count(0)
+    shown = page.locator(".card").evaluate_all("cards => cards.map((card) => card.ariaLabel.match(/camera (\\w+)/)[1])")
+    assert set(shown) == others
+    page.locator(".card").first.click()
+    explained(page)
+    source = page.locator("#why-picture img").evaluate("image => image.currentSrc")
+    assert f"tracklet={record.tracklet}" in source
+    page.keyboard.press("Escape")
+    page.reload()
+    expect(page.locator("#sought-name")).to_contain_text(record.tracklet)
+    page.locator(".card").first.focus()
+    page.keyboard.press("t")
+    expect(page.locator("#sought-name")).not_to_contain_text(f"{record.tracklet} · {record.camera}")
+
+
+def test_among_many_persons_each_is_less_probable(visit, people):
+    page = visit()
+    drop(page, people[0].path)
+    second = page.locator(".card").nth(1).get_attribute("aria-label")
+    page.get_by_label("one of").fill("1000000")
+    page.keyboard.press("Tab")
+    expect(page.locator("#status")).to_contain_text("one of 1,000,000 persons")
+    expect(page.locator(".card").nth(1)).to_have_attribute("aria-label", re.compile("<1% same person"))
+    assert "<1%" not in second
+    page.locator(".card").first.click()
+    explained(page)
+    assert "persons=1000000" in page.locator("#why-picture img").evaluate("image => image.currentSrc")
+
+
+def test_an_administrator_removes_forgets_and_reads_the_log_after_a_second_question(visit, gallery, model, tmp_path):
+    folder = shutil.copytree(gallery, tmp_path / "own")
+    with serving(folder, "--model", model) as (url, _), open_gallery(folder) as held:
+        page = visit(url)
+        page.locator(".card").nth(2).focus()
+        gone = page.locator(".card").nth(2).locator("img").get_attribute("src").rpartition("/")[2]
+        page.keyboard.press("Delete")
+        expect(page.locator("#sure")).to_contain_text("Remove this crop")
+        page.keyboard.press("Enter")  # on Cancel, which has the focus
+        expect(page.locator("#sure")).to_be_hidden()
+        assert held.get(gone) is not None
+        page.keyboard.press("Delete")
+        for key in ("Tab", "Enter"):
+            page.keyboard.press(key)
+        expect(page.locator(f"#cards img[src$='{gone}']")).to_have_count(0)
+        assert held.get(gone) is None
+        page.locator(".card").first.click()
+        page.wait_for_selector(RESULTS)
+        page.locator(".card").first.click()
+        explained(page)
+        first = page.locator(".card").first.locator("img").get_attribute("src").rpartition("/")[2]
+        page.locator("#why-remove").click()
+        page.locator("#sure-yes").click()
+        expect(page.locator(f"#cards img[src$='{first}']")).to_have_count(0)
+        expect(page.locator("#why-title")).to_contain_text("Result 2")
+        page.keyboard.press("Escape")
+
+        page.locator("#admin-button").click()
+        expect(page.locator("#log tbody")).to_contain_text(f"removed=1 where: ids={first}")
+        crops = held.count(Filter(persons=("0002",)))
+        held.update(Filter(persons=("0001",)), add_tags=("not:0002",))
+        page.get_by_label("Person", exact=True).fill("0002")
+        page.keyboard.press("Enter")
+        expect(page.locator("#sure")).to_contain_text(f"{crops} crops")
+        page.keyboard.press("Escape")
+        expect(page.locator("#sure")).to_be_hidden()
+        assert held.count(Filter(persons=("0002",))) == crops > 0
+        page.get_by_label("Person", exact=True).press("Enter")
+        page.locator("#sure-yes").click()
+        expect(page.locator("#admin-status")).to_have_text(f"{crops} forgotten.")
+        expect(page.locator("#log tbody tr").first).to_contain_text("forget a person")
+        expect(page.locator("#log tbody")).to_contain_text("(forgotten)")
+        assert held.count(Filter(persons=("0002",))) == held.count(Filter(tags=("not:0002",))) == 0
+        page.get_by_label("All older than, days").fill("1")
+        page.keyboard.press("Enter")
+        left = held.count()
+        expect(page.locator("#sure")).to_contain_text(f"{left} crops")
+        page.locator("#sure-yes").click()
+        expect(page.locator("#admin-status")).to_have_text(f"{left} forgotten.")
+        assert held.count() == 0
+        page.locator("#admin-close").click()
+        expect(page.locator(".empty")).to_be_visible()
+
+
 def test_narrow_and_dark(visit, people):
     page = visit(viewport=NARROW, color_scheme="dark")
     page.set_input_files("#file", people[0].path)
@@ -206,7 +305,7 @@ def test_a_browser_signs_in_with_a_token_and_may_do_what_its_role_may(visit, gal
         page.wait_for_selector(RESULTS)
         page.locator(".card").first.click()
         explained(page)
-        assert page.locator("#why-confirm").count() == 0
+        assert page.locator("#why-confirm, #why-remove, #admin, #admin-button").count() == 0
         page.keyboard.press("Escape")
         page.get_by_text("Sign out").click()
         expect(page.get_by_label("Your token")).to_be_visible()

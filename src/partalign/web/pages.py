@@ -35,6 +35,7 @@ def page(request: Request) -> Response:
         "tags": {name: n for name, n in service.gallery.values("tags").items() if not name.startswith(REJECTED)},
         "dated": found.last is not None and found.last >= FIRST_DATE,
         "may_edit": client.role >= Role.edit,
+        "may_admin": client.role >= Role.admin,
         "open": _access(request).open,
         "limits": service.limits,
         "calibrated": service.search.calibration is not None,

@@ -35,6 +35,9 @@ class Where(Strict):
     tags: Texts = Field(default=[], description="it has all of them")
     persons: Texts | None = None
     tracklets: Texts | None = None
+    older_than: FiniteFloat | None = Field(
+        default=None, description="its time, if that is a date, else when it was added, is before"
+    )
     labelled: bool | None = Field(default=None, description="whether it has a person")
 
     def filter(self) -> Filter:

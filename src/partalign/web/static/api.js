@@ -21,6 +21,10 @@ export const search = (wanted) => request("/api/search", json("POST", wanted));
 export const decide = (wanted) => request("/api/decisions", json("POST", wanted));
 export const explain = (wanted) => request("/api/explanations", json("POST", wanted));
 export const change = (id, values) => request(`/api/records/${encodeURIComponent(id)}`, json("PATCH", values));
+export const remove = (id) => request(`/api/records/${encodeURIComponent(id)}`, { method: "DELETE" });
+export const forget = (wanted) => request("/api/forget", json("POST", wanted));
+export const log = (limit) => request(`/api/log?limit=${limit}`);
+export const values = (field) => request(`/api/values/${field}`);
 export const record = (id) => request(`/api/records/${encodeURIComponent(id)}`);
 export const records = (parameters) => request(`/api/records?${parameters}`);
 
@@ -32,9 +36,9 @@ export function send(files) {
 
 export const thumbnail = (id) => `/api/thumbnails/${encodeURIComponent(id)}`;
 
-export function explanationPicture(subject, id, theme, bars) {
-  const parameters = new URLSearchParams({ record: id, theme, bars });
-  if (subject.query) parameters.set("query", subject.query);
+export function explanationPicture(subject, id, persons, theme, bars) {
+  const parameters = new URLSearchParams({ record: id, persons, theme, bars });
+  for (const name of ["query", "tracklet", "camera"]) if (subject[name]) parameters.set(name, subject[name]);
   for (const like of subject.like ?? []) parameters.append("like", like);
   return `/api/explanation.png?${parameters}`;
 }

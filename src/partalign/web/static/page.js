@@ -1,17 +1,19 @@
 // The page: what is searched for, its results, and what the user decides about them.
 
+import * as admin from "./admin.js";
 import * as api from "./api.js";
+import * as filter from "./filters.js";
 import { showTimeline } from "./timeline.js";
 import { card, make } from "./view.js";
 import { showWhy } from "./why.js";
 
 const byId = (id) => document.getElementById(id);
 const cards = byId("cards"), filters = byId("filters"), why = byId("why"), keys = byId("keys"), toast = byId("toast");
-const { mayEdit, dated, pictures, calibrated } = document.body.dataset;
+const { mayEdit, mayAdmin, pictures } = document.body.dataset;
 const PAGE = 48;
 
 const state = {
-  subject: null, // {query} or {like: [id]}; null shows all crops
+  subject: null, // {query}, {like: [id]} or {tracklet, camera}; null shows all crops
   person: null, // whose the pictures are, once that is known
   known: [], // records of that person
   items: [], // [{record, match}] in the order shown; match is null for all crops
@@ -44,37 +46,24 @@ async function load(more = false) {
 }
 
 async function searched(offset) {
-  const options = new FormData(filters);
   const found = await api.search({
-    ...state.subject, person: state.person, where: where(options), limit: PAGE, offset,
-    other_cameras: options.has("other_cameras") && !state.subject.query, group: options.has("group"), rerank: options.has("rerank"),
+    ...state.subject, person: state.person, where: filter.where(), limit: PAGE, offset, ...filter.options(state.subject),
   });
   state.person = found.person;
   await learn();
-  const meant = calibrated === "true" ? "Per cent: how probable the same person is, at even odds before looking." : "";
-  return { items: found.matches.map((match) => ({ record: match.record, match })), further: found.further, said: meant };
+  const items = found.matches.map((match) => ({ record: match.record, match }));
+  return { items, further: found.further, said: filter.meaning() };
 }
 
 async function listed(offset) {
   const parameters = new URLSearchParams({ limit: PAGE, offset });
-  for (const [name, value] of Object.entries(where(new FormData(filters)))) {
+  for (const [name, value] of Object.entries(filter.where())) {
     for (const item of [value].flat()) parameters.append(name, item);
   }
   const found = await api.records(parameters);
   const further = offset + found.records.length < found.total;
   const said = `${found.total.toLocaleString()}. Pick one to search by it.`;
   return { items: found.records.map((record) => ({ record, match: null })), further, said };
-}
-
-function where(options) {
-  const wanted = {};
-  for (const name of ["cameras", "tags"]) if (options.has(name)) wanted[name] = options.getAll(name);
-  for (const name of ["since", "until"]) {
-    const value = options.get(name);
-    if (value) wanted[name] = dated === "true" ? Date.parse(value) / 1000 : Number(value);
-  }
-  if (options.get("labelled")) wanted.labelled = options.get("labelled") === "true";
-  return wanted;
 }
 
 async function learn() {
@@ -94,21 +83,34 @@ function begin(subject, images, name) {
   load();
 }
 
-function searchBy(id) {
-  if (location.hash === like(id)) followHash();
-  else location.hash = like(id);
+function searchBy(subject) {
+  const address = `#${new URLSearchParams(subject)}`;
+  if (location.hash === address) followHash();
+  else location.hash = address;
 }
 
-const like = (id) => `#like=${encodeURIComponent(id)}`;
+function searchByTracklet() {
+  const { tracklet, camera } = state.items[state.at]?.record ?? {};
+  if (tracklet) searchBy(camera === null ? { tracklet } : { tracklet, camera });
+}
 
-// The address names the crop that is searched by, so that going back and reloading work; pictures have no address.
+// The address names what is searched by, so that going back and reloading work; pictures have no address.
 async function followHash() {
-  const id = location.hash.startsWith("#like=") ? decodeURIComponent(location.hash.slice(6)) : null;
-  if (id === null) return begin(null, [], "");
+  const { like, tracklet, camera } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  if (!like && !tracklet) return begin(null, [], "");
   scrollTo({ top: 0 });
-  const record = await api.record(id).catch(() => null);
-  const image = make("img", { src: api.thumbnail(id), alt: "The crop that is searched by" });
-  begin({ like: [id] }, [image], [record?.person, record?.camera].filter(Boolean).join(" · "));
+  const shown = like ? [await api.record(like).catch(() => null)] : await crops(tracklet, camera);
+  const said = [shown[0]?.person, tracklet && `tracklet ${tracklet}`, shown[0]?.camera].filter(Boolean).join(" · ");
+  const images = (like ? [like] : shown.map(({ id }) => id)).map((id) =>
+    make("img", { src: api.thumbnail(id), alt: `${like ? "The crop" : "A crop of the tracklet"} that is searched by` }));
+  begin(like ? { like: [like] } : camera ? { tracklet, camera } : { tracklet }, images, said);
+}
+
+// Some crops of a tracklet: as many as stand side by side.
+async function crops(tracklet, camera) {
+  const parameters = new URLSearchParams({ tracklets: tracklet, limit: 3 });
+  if (camera) parameters.set("cameras", camera);
+  return (await api.records(parameters).catch(() => ({ records: [] }))).records;
 }
 
 async function send(files) {
@@ -129,8 +131,7 @@ async function send(files) {
 // Showing
 
 function show() {
-  filters.elements.rerank.closest("label").hidden = !state.subject;
-  filters.elements.other_cameras.closest("label").hidden = !state.subject?.like;
+  filter.fit(state.subject);
   byId("title").textContent = state.subject ? "Most similar crops" : "All crops";
   cards.replaceChildren(...state.items.map(({ record, match }, i) => {
     const button = card(record, match, state.person);
@@ -175,7 +176,9 @@ function open(i) {
   rove(i);
   opened = i;
   const { record, match } = state.items[i];
-  if (match) showWhy(state.subject, match); else searchBy(record.id);
+  if (!match) return searchBy({ like: record.id });
+  byId("why-tracklet").hidden = !record.tracklet;
+  showWhy(state.subject, match, filter.persons());
 }
 
 // Deciding
@@ -209,14 +212,28 @@ async function undo() {
   }
 }
 
-async function after(at, said) {
+async function remove() {
+  const item = state.items[state.at], at = state.at;
+  if (mayAdmin !== "true" || !item) return;
+  const text = "Its descriptor and small picture are deleted; the picture file stays. This cannot be taken back.";
+  if (!await admin.ask("Remove this crop from the gallery?", text, "Remove")) return;
+  try {
+    await api.remove(item.record.id);
+    state.items.splice(state.items.indexOf(item), 1);
+    await after(at, "Removed.", false);
+  } catch (error) {
+    notify(`${error.message}.`, false);
+  }
+}
+
+async function after(at, said, canUndo = decisions.length > 0) {
   await learn();
   const wasOpen = why.open;
   state.at = Math.min(at, state.items.length - 1);
   show();
-  if (wasOpen && state.items.length) open(state.at);
+  if (wasOpen && state.items.length) open(Math.max(0, state.at));
   else { opened = state.at; why.close(); focus(opened); }
-  notify(said, decisions.length > 0);
+  notify(said, canUndo);
 }
 
 let hiding;
@@ -247,7 +264,9 @@ const ACTIONS = {
   c: () => decide(true),
   r: () => decide(false),
   u: undo,
-  s: () => state.items.length && searchBy(state.items[state.at].record.id),
+  s: () => state.items.length && searchBy({ like: state.items[state.at].record.id }),
+  t: searchByTracklet,
+  Delete: remove,
   "/": () => { why.close(); byId("filter-box").open = true; filters.querySelector("input, select").focus(); },
   "?": () => keys.showModal(),
 };
@@ -255,6 +274,7 @@ const ACTIONS = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.matches("select, input:not([type=checkbox])");
+  if (admin.busy()) return;
   if (event.key === "Escape" && !why.open && !keys.open) return back();
   if (typing || keys.open) return;
   if (event.key in MOVES) {
@@ -282,6 +302,8 @@ function back() {
 why.addEventListener("close", () => focus(opened));
 byId("why-close").addEventListener("click", () => why.close());
 byId("why-search").addEventListener("click", ACTIONS.s);
+byId("why-tracklet").addEventListener("click", ACTIONS.t);
+byId("why-remove")?.addEventListener("click", ACTIONS.Delete);
 byId("why-confirm")?.addEventListener("click", ACTIONS.c);
 byId("why-reject")?.addEventListener("click", ACTIONS.r);
 for (const button of why.querySelectorAll("[data-step]")) {

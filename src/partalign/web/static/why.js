@@ -6,17 +6,17 @@ import { draw, make, place, score } from "./view.js";
 const byId = (id) => document.getElementById(id);
 let shown = null; // what the dialog waits for; a later click overtakes
 
-export async function showWhy(subject, match) {
+export async function showWhy(subject, match, persons) {
   const { record } = match;
   shown = record.id;
   byId("why-title").textContent = `Result ${match.rank}: ${score(match)} ${match.probability === null ? "similar" : "same person"}`;
   byId("why-sentence").textContent = "";
   byId("why-note").textContent = place(record);
   byId("why-parts").hidden = true;
-  byId("why-picture").replaceChildren(...sources(subject, record));
+  byId("why-picture").replaceChildren(...sources(subject, record, persons));
   if (!byId("why").open) byId("why").showModal();
   try {
-    const found = await explain({ ...subject, record: record.id });
+    const found = await explain({ ...subject, record: record.id, persons });
     if (shown !== record.id) return;
     byId("why-sentence").textContent = found.sentence;
     byId("why-picture").querySelector("img").alt = `A, what is searched by, and B, the result, with what matches. ${found.sentence}`;
@@ -32,13 +32,14 @@ export async function showWhy(subject, match) {
 }
 
 // Light or dark as the page; on narrow screens without bars, which are a table below.
-function sources(subject, record) {
-  const source = (media, theme, bars) => make("source", { media, srcset: explanationPicture(subject, record.id, theme, bars) });
+function sources(subject, record, persons) {
+  const address = (theme, bars) => explanationPicture(subject, record.id, persons, theme, bars);
+  const source = (media, theme, bars) => make("source", { media, srcset: address(theme, bars) });
   return [
     source("(max-width: 760px) and (prefers-color-scheme: dark)", "dark", false),
     source("(max-width: 760px)", "light", false),
     source("(prefers-color-scheme: dark)", "dark", true),
-    make("img", { src: explanationPicture(subject, record.id, "light", true), alt: "The explanation is being drawn." }),
+    make("img", { src: address("light", true), alt: "The explanation is being drawn." }),
   ];
 }
 
