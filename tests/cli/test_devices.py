@@ -33,7 +33,7 @@ WORDS = {
     "train": "train.toml --data {market} --out {out}/x",
     "pretrain-parts": "pose.toml --data . --keypoints joints.csv --out {out}/x",
     "evaluate": "light.safetensors --data {market} --json {out}/x",
-    "embed": "light.safetensors {crop} --out {out}/x",
+    "embed": "light.safetensors {crop} --out {out}/x.npz",
     "embed-many": "light.safetensors {market} --out {out}/x",
     "study": "nonnegative --worlds 1 --out {out}/x",
     "explain": "light.safetensors {crop} {crop} --out {out}/x.png",
