@@ -1,34 +1,19 @@
-"""What every gallery can do, wherever it is stored, and the part of searching that all stores share.
-
-A gallery takes descriptors and records; it knows no network, no calibration and no re-ranking: who searches hands in
-the last two as functions.
-"""
+"""What every gallery can do, wherever it is stored; how it is searched is in `searching`."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from partalign.errors import GalleryError
-from partalign.gallery.matching import Hits, Options, best_of_any, grouped, matches, reordered
-from partalign.gallery.records import (
-    Added,
-    Filter,
-    Info,
-    LogEntry,
-    Match,
-    ModelName,
-    Record,
-)
-
-EVERYTHING = Filter()
+from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record
+from partalign.gallery.searching import EVERYTHING, Searching
 
 
-class Gallery(ABC):
+class Gallery(Searching):
     """Descriptors of crops with their records, kept for search. Made by `open_gallery`; close it, or use it in `with`.
 
     Methods may be called from any thread. What changes the gallery is done, and on the disk, when the method returns;
@@ -37,11 +22,6 @@ class Gallery(ABC):
     who: in whose name it is done, for the log, which is kept here and nowhere else: every change writes a line in its
     own transaction, `action` says what it was done for; a search writes one where it is said who searches.
     """
-
-    url: str
-    model: ModelName
-    read_only: bool
-    _given: ModelName | None
 
     @abstractmethod
     def add(
@@ -84,16 +64,8 @@ class Gallery(ABC):
         """Remove all records that pass, with descriptors and thumbnails; returns how many."""
 
     @abstractmethod
-    def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
-        """Return records that pass, in the order of their ids."""
-
-    @abstractmethod
     def count(self, where: Filter = EVERYTHING) -> int:
         """Return how many records pass."""
-
-    @abstractmethod
-    def vectors(self, ids: Sequence[str]) -> np.ndarray:
-        """Return the descriptors (N, D) of these records, in this order. An unknown id is an error."""
 
     @abstractmethod
     def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
@@ -106,14 +78,6 @@ class Gallery(ABC):
     @abstractmethod
     def info(self) -> Info:
         """Return the gallery in figures."""
-
-    @abstractmethod
-    def log(self, action: str, *, who: str | None = None, **details: Any) -> None:
-        """Write a line (details: JSON values) to the log of who did what. Only `compact` with `log_before` drops lines.
-
-        Our own lines say what was searched by and with which conditions, or what was changed to what and how many
-        records; of a picture only that it was one.
-        """
 
     @abstractmethod
     def entries(self, limit: int = 100) -> list[LogEntry]:
@@ -135,10 +99,6 @@ class Gallery(ABC):
         """Release files and connections."""
 
     @abstractmethod
-    def _rank(self, queries: np.ndarray, where: Filter, count: int, exact: bool) -> list[Hits]:
-        """Return for each query (Q, D) of unit length the best `count` records that pass."""
-
-    @abstractmethod
     def _forget(self, where: Filter, person: str | None, action: str, who: str | None) -> int:
         """Remove all records that pass and `forgetting.erase` them, in one transaction; returns how many."""
 
@@ -146,103 +106,8 @@ class Gallery(ABC):
         """Build an approximate index, used where a search says `exact=False`; returns its `recall`."""
         raise GalleryError(f"{self.url}: searches exactly and needs no index; a gallery on a server can have one")
 
-    def drop_index(self) -> None:  # noqa: B027 - nothing to do where there is none
+    def drop_index(self) -> None:
         """Remove the approximate index."""
-
-    def recall(self, queries: int = 100, count: int = 10) -> float:
-        """Return the share of the exact best `count` records that an approximate search finds.
-
-        Measured with so many records of the gallery as queries, drawn by lot with a fixed seed, without themselves.
-        """
-        every = [record.id for page in self.pages() for record in page]
-        drawn = [every[i] for i in np.random.default_rng(0).permutation(len(every))[:queries]]
-        if len(every) < 2:
-            return 1.0
-        vectors = self.vectors(drawn)
-        best, found = (self._rank(vectors, EVERYTHING, count + 1, exact) for exact in (True, False))
-        shares = []
-        for name, *both in zip(drawn, best, found, strict=True):
-            wanted, seen = ([record.id for record in part if record.id != name][:count] for part, _ in both)
-            shares.append(len(set(wanted) & set(seen)) / len(wanted))
-        return float(np.mean(shares))
-
-    def search(
-        self, vectors: np.ndarray, where: Filter = EVERYTHING, *, who: str | None = None, **options: Any
-    ) -> list[Match]:
-        """Return what looks most like one person, best first.
-
-        vectors: (D,) or (Q, D), descriptors of one or several pictures of that person. options: the fields of
-        `matching.Options`: limit=20, offset=0, combine="mean", group=False, rerank, rerank_top=100, probability,
-        exact=True, peek=False.
-        """
-        self._require_model()
-        queries = self._unit(np.atleast_2d(np.asarray(vectors)))
-        if not len(queries):
-            raise GalleryError(f"{self.url}: expected a descriptor to search by, found none")
-        return self._search(queries, where, Options(**options), who, pictures=len(queries))
-
-    def search_many(
-        self,
-        vectors: np.ndarray,
-        where: Filter = EVERYTHING,
-        *,
-        limit: int = 20,
-        exact: bool = True,
-        who: str | None = None,
-    ) -> list[list[Match]]:
-        """Search by many pictures (Q, D), each on its own, in one pass over the gallery."""
-        self._require_model()
-        self._require_index(exact)
-        options = Options(limit=limit, exact=exact)
-        found = self._rank(self._unit(np.asarray(vectors)), where, limit, exact)
-        self.log_reading("search", who, where, pictures=len(vectors), each=True)
-        return [matches(best_of_any([hits], limit), options) for hits in found]
-
-    def search_like(
-        self,
-        ids: Sequence[str],
-        where: Filter = EVERYTHING,
-        *,
-        other_cameras: bool = False,
-        who: str | None = None,
-        **options: Any,
-    ) -> list[Match]:
-        """Search by records of the gallery, which are not among the results; options as of `search`.
-
-        other_cameras: leave out the cameras that these records are of.
-        """
-        found = {record.id: record for record in self.records(Filter(ids=tuple(ids)))}
-        if not ids or len(found) < len(set(ids)):
-            raise GalleryError(f"{self.url}: expected ids of the gallery to search by, {_lacking(ids, found)}")
-        return self._search_like(list(found.values()), where, other_cameras, options, who, like=list(found))
-
-    def search_tracklet(
-        self,
-        tracklet: str,
-        where: Filter = EVERYTHING,
-        *,
-        camera: str | None = None,
-        other_cameras: bool = False,
-        who: str | None = None,
-        **options: Any,
-    ) -> list[Match]:
-        """Search by all crops of a tracklet (of one camera, where several have one of that name); as `search_like`."""
-        of = Filter(tracklets=(tracklet,), cameras=None if camera is None else (camera,))
-        found = self.records(of)
-        if not found:
-            raise GalleryError(f"{self.url}: expected the name of a tracklet, no record has {tracklet!r:.80}")
-        return self._search_like(found, where, other_cameras, options, who, tracklet=tracklet, camera=camera)
-
-    def log_reading(self, action: str, who: str | None, where: Filter = EVERYTHING, **details: Any) -> None:
-        """Log what changes nothing: where it is said who reads, and the gallery can be written."""
-        if who is not None and not self.read_only:
-            conditions = {"where": where.as_dict()} if where != EVERYTHING else {}
-            said = {name: value for name, value in details.items() if value is not None and value is not False}
-            self.log(action, who=who, **said, **conditions)
-
-    def get(self, record: str) -> Record | None:
-        """Return the record of this id, None where there is none."""
-        return next(iter(self.records(Filter(ids=(record,)))), None)
 
     def forget(self, *, person: str | None = None, before: float | None = None, who: str | None = None) -> int:
         """Remove everything of a person, or everything older than a date (seconds since 1970); returns how many.
@@ -258,88 +123,11 @@ class Gallery(ABC):
             return self._forget(Filter(persons=(person,)), person, "forget a person", who)
         return self._forget(Filter(older_than=before), None, "forget by age", who)
 
-    def pages(self, where: Filter = EVERYTHING, size: int = 1000) -> Iterator[list[Record]]:
-        """Yield all records that pass, `size` at a time."""
-        while page := self.records(where, limit=size):
-            yield page
-            where = replace(where, after=page[-1].id)
-
     def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _search_like(
-        self,
-        found: Sequence[Record],
-        where: Filter,
-        other_cameras: bool,
-        options: Mapping[str, Any],
-        who: str | None,
-        **subject: Any,
-    ) -> list[Match]:
-        ids = tuple(record.id for record in found)
-        if other_cameras:
-            cameras = {record.camera for record in found if record.camera is not None}
-            if not cameras:
-                raise GalleryError(
-                    f"{self.url}: expected records of a known camera to leave out, none of those searched by has one: "
-                    "search without other_cameras"
-                )
-            where = replace(where, not_cameras=(*where.not_cameras, *sorted(cameras)))
-        return self._search(self.vectors(ids), where, Options(**options), who, leave=ids, **subject)
-
-    def _search(
-        self,
-        queries: np.ndarray,
-        where: Filter,
-        options: Options,
-        who: str | None,
-        leave: tuple[str, ...] = (),
-        **subject: Any,
-    ) -> list[Match]:
-        """Search, without the records `leave`; subject: what is searched by, for the log."""
-        self._require_index(options.exact)
-        found = self._matches(queries, replace(where, not_ids=(*where.not_ids, *leave)), options)
-        self.log_reading("search", who, where, **subject, results=min(len(found), options.limit))
-        return found
-
-    def _matches(self, queries: np.ndarray, where: Filter, options: Options) -> list[Match]:
-        if options.combine == "mean" and len(queries) > 1:
-            queries = self._unit(queries.mean(axis=0, keepdims=True))
-        count = options.depth
-        while True:
-            ranked = best_of_any(self._rank(queries, where, count, options.exact), count)
-            complete = len(ranked) < count
-            if options.rerank and ranked:
-                rows = self.vectors([record.id for record, _ in ranked[: options.rerank_top]])
-                ranked = reordered(ranked, options.rerank(queries, rows))
-            if not options.group:
-                return matches(ranked, options)
-            firsts, more = grouped(ranked)
-            if len(firsts) >= options.last or complete:
-                return matches(firsts, options, more)
-            count *= 4
-
-    def _indexed(self) -> bool:
-        """Whether there is an approximate index."""
-        return False
-
-    def _require_index(self, exact: bool) -> None:
-        """Raise GalleryError where a search is to use an approximate index and there is none."""
-        if not exact and not self._indexed():
-            raise GalleryError(
-                f"{self.url}: expected an approximate index to search by, found none: search exactly, or, on a server, "
-                "make one with `partalign gallery index`"
-            )
-
-    def _require_model(self) -> None:
-        """Raise GalleryError unless the gallery was opened with a model."""
-        if self._given is None:
-            raise GalleryError(
-                f"{self.url}: expected to know which model made the descriptors: open it with model=ModelName(...)"
-            )
 
     def _check_model(self, model: ModelName | None) -> None:
         if model is not None and model != self.model:
@@ -347,37 +135,3 @@ class Gallery(ABC):
                 f"{self.url}: expected descriptors of {self.model}, found {model}: descriptors of different models "
                 "cannot be compared; use that model, or embed the pictures again into a new gallery"
             )
-
-    def _require_known(self, ids: Sequence[str], found: Mapping[str, object]) -> None:
-        if unknown := [name for name in ids if name not in found]:
-            raise GalleryError(f"{self.url}: expected ids of the gallery, found {unknown[0]!r:.80}")
-
-    def _unit(self, vectors: np.ndarray) -> np.ndarray:
-        """Check descriptors (N, D) and return them float32, of unit length."""
-        if vectors.ndim != 2 or vectors.shape[1] != self.model.dimension:
-            raise GalleryError(
-                f"{self.url}: expected descriptors of {self.model.dimension} numbers ({self.model}), found shape "
-                f"{vectors.shape}: embed the pictures with the gallery's model"
-            )
-        if not len(vectors):
-            return vectors.astype(np.float32)
-        # In float64: a float32 of the largest size has a square that is not finite.
-        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-        bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
-        if len(bad):
-            raise GalleryError(
-                f"{self.url}: {len(bad)} of {len(vectors)} descriptors are zero or not finite, the first is row "
-                f"{bad[0]}: embed that picture again or leave it out"
-            )
-        # One that is of unit length already stays bit by bit what it is.
-        plain = vectors.astype(np.float32, copy=False)
-        other = np.flatnonzero(np.abs(lengths - 1) >= 1e-6)
-        if len(other):
-            plain = plain.copy()
-            plain[other] = vectors[other].astype(np.float64) / lengths[other, None]
-        return plain
-
-
-def _lacking(ids: Sequence[str], found: Mapping[str, Record]) -> str:
-    unknown = [name for name in ids if name not in found]
-    return f"found none of {len(unknown)}, the first is {unknown[0]!r:.80}" if unknown else "found none"
