@@ -186,6 +186,13 @@ def test_the_command_says_what_was_lost(exported, crops, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["int8"]["calibrated"]["crops"] == 30
 
 
+def test_a_folder_in_market_1501s_layout_is_scored_as_such(exported, crops, tiny_market, tmp_path, capsys):
+    words = ("--int8", crops, "--check", tiny_market)
+    assert run("export", exported / "light.safetensors", tmp_path / "x.onnx", *words) == 0
+    queries = len(load_dataset("market1501", tiny_market).query)
+    assert f"({queries} queries)" in capsys.readouterr().out
+
+
 def test_without_names_the_command_says_how_to_measure_accuracy(exported, crops, tmp_path, capsys):
     assert run("export", exported / "light.safetensors", tmp_path / "x.onnx", "--int8", crops) == 0
     assert "--check FOLDER" in capsys.readouterr().out

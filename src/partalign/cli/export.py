@@ -36,6 +36,7 @@ def export(
         opset: version of ONNX's operators, 18 to 23
         int8: compute in 8 bits, calibrated on this folder of crops; what that changes is measured and printed
         check: a folder of crops to compare on; with --int8 also to score on, where it says who is on them
+            (names of files or a table, or Market-1501's layout)
         openvino: also write OpenVINO's .xml and .bin beside it
     """
     from partalign.datasets.folder import find_crops
@@ -66,10 +67,12 @@ def _int8(
     model: Path | None, target: Path, preprocessing: bool, opset: int, folder: Path, check: Path | None
 ) -> list[Crop]:
     """Export, say what was lost, and return the crops of the folder that were not calibrated on."""
+    from partalign.datasets import market1501
     from partalign.datasets.folder import find_crops, load
     from partalign.quantization import divided, export_int8
 
-    split, crops = None if check is None else load(check), find_crops((folder,))
+    read = market1501.load if check is not None and market1501.is_here(check) else load
+    split, crops = None if check is None else read(check), find_crops((folder,))
     report = export_int8(model, target, crops, preprocessing=preprocessing, opset=opset, check=split)
     size, unseen = target.stat().st_size / 1e6, report.unseen
     print(f"{target}: {size:.1f} MB; int8, calibrated on {report.calibrated.crops} crops")
