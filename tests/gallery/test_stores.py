@@ -421,6 +421,23 @@ def test_opened_for_reading_only_nothing_changes(gallery, address):
     assert gallery.count() == 60
 
 
+def test_a_user_who_may_only_look_on_searches_and_leaves_no_line(postgres):
+    url = f"{postgres}{'&' if '?' in postgres else '?'}gallery=looked_on"
+    with open_gallery(url, model=MODEL, create=True) as gallery:
+        _, rows = fill(gallery)
+        found = gallery.search(rows[0], limit=5)
+        gallery._server.script(
+            "CREATE ROLE looker LOGIN; GRANT USAGE ON SCHEMA partalign_looked_on TO looker;"
+            "GRANT SELECT ON ALL TABLES IN SCHEMA partalign_looked_on TO looker"
+        )
+        lines = len(gallery.entries())
+        with open_gallery(url.replace("postgres:", "looker:", 1), model=MODEL) as theirs:
+            assert theirs.search(rows[0], limit=5, who="looker") == found
+            with pytest.raises(GalleryError, match="may not do that there"):
+                theirs.remove(Filter(ids=("r0000",)))
+        assert len(gallery.entries()) == lines
+
+
 def test_a_missing_gallery_is_not_made_by_opening_it(address):
     with pytest.raises(GalleryError, match="partalign gallery add"):
         open_gallery(address, model=MODEL)

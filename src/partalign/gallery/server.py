@@ -37,7 +37,7 @@ class ServerGallery(Gallery):
 
     def __init__(self, url: str, *, model: ModelName | None, create: bool, read_only: bool):
         self._server = Connection(url, read_only=read_only)
-        self.url, self._given, self.read_only = self._server.name, model, read_only
+        self.url, self._given = self._server.name, model
         try:
             if not self._server.tables():
                 if not create or model is None:
@@ -48,6 +48,8 @@ class ServerGallery(Gallery):
                 self._server.create(model)
             self.model = self._stored_model()
             self._check_model(model)
+            # Who may only look on may search, without a line in the log; as in a folder that cannot be written.
+            self.read_only = read_only or not self._server.may_write()
         except BaseException:
             self._server.close()
             raise
