@@ -87,7 +87,10 @@ def test_two_processes_write_at_once(tmp_path, processes):
     open_gallery(folder, model=MODEL, create=True).close()
     accounts = gallery_writer.Account(), gallery_writer.Account()
     writers = [start(processes, folder, MODEL, first) for first in (0, 10**6)]
-    time.sleep(1.5)
+    for (_, pipe), account in zip(writers, accounts, strict=True):
+        while len(account.added) < 3:  # however busy the machine is
+            assert pipe.poll(60)
+            account.take(*pipe.recv())
     for (writer, pipe), account in zip(writers, accounts, strict=True):
         assert writer.is_alive()
         kill(writer, pipe, account)
