@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 WIDE, NARROW = {"width": 1200, "height": 800}, {"width": 360, "height": 740}
 RESULTS = ".card .rank"
+expect.set_options(timeout=30_000)  # of a machine that is busy with something else, too: 5 s were too short at times
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,27 @@ def test_a_picked_crop_is_searched_by_filtered_and_gone_back_from(visit):
     page.wait_for_selector(RESULTS)
     page.go_back()
     page.wait_for_selector(RESULTS, state="detached")
+
+
+def test_a_dot_of_the_timeline_that_is_no_result_is_searched_by(visit, served):
+    with open_gallery(served[1]) as held:
+        known = held.records(Filter(labelled=True))
+        asked, camera = next(
+            (one, other.camera)
+            for one in known
+            for other in known
+            if one.person == other.person and one.id != other.id and other.camera != "c2"
+        )
+        page = visit(f"{served[0]}#like={asked.id}")
+        page.wait_for_selector(RESULTS)
+        page.get_by_text("c2", exact=True).first.click()
+        expect(page.locator(".card:not([aria-label*='camera c2'])")).to_have_count(0)
+        page.locator("#timeline circle.same").filter(has_text=re.compile(f"^{camera},")).last.dispatch_event("click")
+        page.wait_for_function("before => location.hash !== before", arg=f"#like={asked.id}")
+        chosen = held.get(page.url.rpartition("#like=")[2])
+        assert (chosen.person, chosen.camera) == (asked.person, camera)
+        expect(page.locator("#sought img")).to_have_attribute("src", re.compile(f"{chosen.id}$"))
+        page.wait_for_selector(RESULTS)
 
 
 def test_a_tracklet_is_searched_by_and_a_camera_left_out(visit, served):

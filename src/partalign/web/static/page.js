@@ -151,7 +151,7 @@ function showSightings() {
   const seen = [...found, ...known].map((item) => ({ ...item, same: state.person !== null && item.record.person === state.person }));
   showTimeline(byId("timeline"), seen, ({ id }) => {
     const place = state.items.findIndex(({ record }) => record.id === id);
-    if (place >= 0) open(place); else searchBy(id);
+    if (place >= 0) open(place); else searchBy({ like: id });
   });
 }
 
