@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import sqlite3
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -210,6 +211,38 @@ def test_a_reader_sees_what_others_write_compact_and_remove(folder):
         assert np.array_equal(reader.vectors(["r0003"]), vectors(3))
         writer.remove(Filter())
         assert reader.search(vectors(200)) == []
+
+
+def ask_of_a_truncated_file(folder):
+    with open_gallery(folder, model=MODEL) as gallery:
+        assert gallery.search(vectors(3), limit=1)[0].record.id == "r0003"
+        whole = (folder / "vectors-1.f32").read_bytes()
+        told = []
+        for size in (len(whole) // 2, 0):
+            os.truncate(folder / "vectors-1.f32", size)
+            for ask in (
+                lambda: gallery.search(vectors(3)),
+                lambda: gallery.vectors(["r0049"]),
+                lambda: gallery.add(records(49), vectors(50)),
+            ):
+                try:
+                    ask()
+                except GalleryError as error:
+                    told.append(str(error))
+        (folder / "vectors-1.f32").write_bytes(whole)
+        return told, gallery.search(vectors(3), limit=1)[0].record.id, gallery.verify()
+
+
+def test_a_file_that_is_truncated_while_it_is_open_is_told_and_the_process_lives(tmp_path):
+    # Longer than a page of memory: what is behind the end on the last page reads as zeros.
+    with open_gallery(tmp_path / "gallery", model=MODEL, create=True) as gallery:
+        gallery.add(records(*range(500)), vectors(*range(500)))
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:  # which notices where its process dies
+        told, best, problems = pool.submit(ask_of_a_truncated_file, tmp_path / "gallery").result(timeout=60)
+    assert len(told) == 6
+    assert all("bytes of descriptors, found" in line for line in told)
+    assert (best, problems) == ("r0003", [])
 
 
 @pytest.mark.parametrize("name", ["generation", "rows", "dimension"])

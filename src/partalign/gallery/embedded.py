@@ -26,7 +26,7 @@ from partalign.gallery.checks import check_changes, check_field, check_persons, 
 from partalign.gallery.database import NAME, Database
 from partalign.gallery.forgetting import NAMED, erase
 from partalign.gallery.matching import Hits
-from partalign.gallery.matrix import map_rows, sync_folder, wipe_rows, write_rows
+from partalign.gallery.matrix import Rows, sync_folder, wipe_rows, write_rows
 from partalign.gallery.ranking import best_rows
 from partalign.gallery.records import Added, Filter, Info, LogEntry, ModelName, Record
 from partalign.gallery.sql import SQLITE, assignments, condition
@@ -59,9 +59,8 @@ class EmbeddedGallery(Gallery):
                 self._create(model if create else None)
             self.model = self._stored_model()
             self._check_model(model)
-            self._matrix = np.empty((0, self.model.dimension), np.float32)
-            self._mapped = _State(-1, 0)
-            self._map()
+            self._mapped = self._state()
+            self._rows = self._open_rows(self._mapped)
         except BaseException:
             self._database.close()
             raise
@@ -312,9 +311,11 @@ class EmbeddedGallery(Gallery):
         """Return the descriptors as they are now."""
         state = self._state()
         if state != self._mapped:
-            self._matrix = map_rows(self._file(state.generation), state.rows, self.model.dimension)
-            self._mapped = state
-        return self._matrix
+            self._rows, self._mapped = self._open_rows(state), state
+        return self._rows.matrix()
+
+    def _open_rows(self, state: _State) -> Rows:
+        return Rows(self._file(state.generation), state.rows, self.model.dimension)
 
     def _mask(self, where: Filter) -> np.ndarray | None:
         """Return which rows pass; None for all."""

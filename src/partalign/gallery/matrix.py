@@ -18,26 +18,39 @@ _AT_ONCE = 2**26  # bytes
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a gallery of somebody else may point anywhere
 
 
-def map_rows(path: Path, rows: int, dimension: int) -> np.ndarray:
-    """Return the first `rows` rows (rows, D) of a file, read-only. Raises GalleryError where it is missing or short."""
-    expected = rows * dimension * _TYPE.itemsize
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < expected:
-                raise GalleryError(
-                    f"{path}: expected {expected:,} bytes of descriptors, found {size:,}: the folder was copied only "
-                    "in part; copy it again, or restore it from a backup"
-                )
-            if not rows:
-                return np.empty((0, dimension), _TYPE)
-            mapped = mmap.mmap(file.fileno(), expected, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise GalleryError(
-            f"{path}: expected the gallery's descriptors, cannot read them ({error.strerror}): copy the folder again, "
-            "or restore it from a backup"
-        ) from None
-    return np.frombuffer(mapped, _TYPE).reshape(rows, dimension)
+class Rows:
+    """The first `rows` rows of a file, mapped into memory. Raises GalleryError where the file is missing or short."""
+
+    def __init__(self, path: Path, rows: int, dimension: int):
+        self._path, self._expected, self._mapped = path, rows * dimension * _TYPE.itemsize, None
+        self._matrix = np.empty((0, dimension), _TYPE)
+        try:
+            with path.open("rb") as file:
+                self._require(os.fstat(file.fileno()).st_size)
+                if rows:
+                    self._mapped = mmap.mmap(file.fileno(), self._expected, access=mmap.ACCESS_READ)
+                    self._matrix = np.frombuffer(self._mapped, _TYPE).reshape(rows, dimension)
+        except OSError as error:
+            raise GalleryError(
+                f"{path}: expected the gallery's descriptors, cannot read them ({error.strerror}): copy the folder "
+                "again, or restore it from a backup"
+            ) from None
+
+    def matrix(self) -> np.ndarray:
+        """Return the rows (rows, D), read-only. Raises GalleryError where the file was made shorter since.
+
+        To touch a mapped byte that is no longer in the file ends the process.
+        """
+        if self._mapped is not None:
+            self._require(self._mapped.size())  # of the file as it is now, also where it has no name any more
+        return self._matrix
+
+    def _require(self, size: int) -> None:
+        if size < self._expected:
+            raise GalleryError(
+                f"{self._path}: expected {self._expected:,} bytes of descriptors, found {size:,}: the folder was "
+                "copied only in part; copy it again, or restore it from a backup"
+            )
 
 
 def write_rows(path: Path, first: int, vectors: np.ndarray) -> None:

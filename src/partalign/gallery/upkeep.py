@@ -9,7 +9,7 @@ import numpy as np
 from partalign.errors import GalleryError
 from partalign.gallery.cells import checksum
 from partalign.gallery.database import Database
-from partalign.gallery.matrix import map_rows, write_rows
+from partalign.gallery.matrix import Rows, write_rows
 
 _AT_ONCE = 16384  # rows
 
@@ -20,7 +20,7 @@ def problems(database: Database, vectors: Path, rows: int, dimension: int) -> li
     if found:
         return found
     try:
-        matrix = map_rows(vectors, rows, dimension)
+        matrix = Rows(vectors, rows, dimension).matrix()
     except GalleryError as error:
         return [str(error)]
     owned = np.zeros(rows, np.int8)
@@ -56,7 +56,7 @@ def problems(database: Database, vectors: Path, rows: int, dimension: int) -> li
 def pack(database: Database, old: Path, new: Path, dimension: int) -> None:
     """Copy the rows of records, and no others, to a new file, and point the records to it; within a change."""
     meta = dict(database.execute("SELECT name, value FROM meta"))
-    matrix = map_rows(old, meta["rows"], dimension)
+    matrix = Rows(old, meta["rows"], dimension).matrix()
     slots = np.array([slot for (slot,) in database.execute("SELECT slot FROM crops ORDER BY slot")], np.intp)
     new.unlink(missing_ok=True)  # of a compact that was interrupted
     write_rows(new, 0, np.empty((0, dimension), np.float32))
