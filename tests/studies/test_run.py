@@ -9,7 +9,7 @@ import pytest
 
 from partalign.datasets import load_dataset
 from partalign.embedding import Embedder, evaluate
-from partalign.errors import RecipeError
+from partalign.errors import PartAlignError, RecipeError
 from partalign.studies import STUDIES, GeneratedPeople, RealPeople, Size, SmallRealPeople, report, run_study
 from partalign.studies.claims import VARIANTS
 from partalign.studies.run import read_finding
@@ -84,8 +84,8 @@ def test_only_finished_runs_are_taken_up(studied, tmp_path):
     again = run_study("parts", GeneratedPeople(out, size=SIZE), range(3), only_finished=True)
     assert (again.figures, again.pck) == (parts.figures, parts.pck)
     assert times(out) == before
-    none = run_study("parts", GeneratedPeople(tmp_path, size=SIZE), range(1), only_finished=True)
-    assert none.measured == []
+    with pytest.raises(RecipeError, match=r"expected finished runs such as baseline-0, found none"):
+        run_study("parts", GeneratedPeople(tmp_path, size=SIZE), range(1), only_finished=True)
 
 
 def test_results_are_written_and_read_again(studied, tmp_path):
@@ -147,6 +147,18 @@ def test_small_streams_learn_from_real_people_and_the_joints_of_those_to_train_o
     settings = ground.settings(VARIANTS["residual-trained"], 1, make=False)
     assert (settings.network.appearance, settings.weights.appearance) == ("light-residual", None)
     assert ground.lacks(VARIANTS["frozen-foreign"]) == "it needs generated people"
+
+
+def test_what_cannot_be_read_is_told_before_anything_is_trained(tiny_market, tmp_path):
+    out = tmp_path / "out"
+    for ground in (
+        SmallRealPeople(out, tiny_market, tmp_path / "no.csv", size=SIZE),
+        SmallRealPeople(out, tmp_path, tmp_path / "no.csv", size=SIZE),
+        RealPeople(out, tmp_path / "nowhere", changes=REAL),
+    ):
+        with pytest.raises(PartAlignError):
+            run_study("parts", ground, range(1))
+        assert not out.exists()
 
 
 def test_joints_without_their_data_set_are_refused(tmp_path):

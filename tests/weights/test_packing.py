@@ -83,7 +83,9 @@ def test_an_average_lies_between_and_says_no_figures(tmp_path):
         assert tensors[name].dtype == tensor.dtype
     assert not {"results", "calibration"} & set(description)
     assert description["trained"]["title"].startswith("Average of weights: 0.25 of ")
-    assert description["trained"]["seed"] == 3
+    of = description["trained"]["average"]
+    assert [part["share"] for part in of] == [0.25, 0.75]
+    assert [part["trained"]["seed"] for part in of] == [3, 3]
     load_model(tmp_path / "both.safetensors")
 
 

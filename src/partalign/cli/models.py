@@ -43,9 +43,10 @@ def average(*sources: Path, out: Path, shares: Shares = None) -> None:
         out: the file to write; score it with partalign evaluate
         shares: how much each counts; without, all alike
     """
+    from partalign.files import check_ending
     from partalign.weights.packing import average_models
 
-    average_models(sources, out, shares)
+    average_models(sources, check_ending(out, ".safetensors"), shares)
     print(f"{out}: the average of {len(sources)} models")
 
 

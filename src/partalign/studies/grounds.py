@@ -45,6 +45,9 @@ class GeneratedPeople:
         self.pck: dict[str, float] = {}
         self.split = cache(self._split)
 
+    def check(self) -> None:
+        """Raise an error, before anything is trained, where what a study starts from cannot be read."""
+
     def lacks(self, variant: Variant) -> str | None:  # noqa: ARG002
         """Say why a variant cannot be made here; None where it can."""
         return None
@@ -118,6 +121,10 @@ class SmallRealPeople(GeneratedPeople):
         self.name, self.keypoints = f"{dataset}, small streams", Path(keypoints)
         self._all = cache(lambda: load_dataset(dataset, Path(data)))
 
+    def check(self) -> None:
+        """Read the data set and the joints of its training crops. Raises as the class says."""
+        self._joints("", 0)
+
     def lacks(self, variant: Variant) -> str | None:
         """Say why a variant cannot be made here; None where it can."""
         return "it needs generated people" if variant.generated else None
@@ -142,6 +149,10 @@ class RealPeople:
         self.name, self.changes = dataset, tuple(changes)
         self.pck: dict[str, float] = {}
         self._all = cache(lambda: load_dataset(dataset, self.data))
+
+    def check(self) -> None:
+        """Read the data set. Raises as `load_dataset`."""
+        self._all()
 
     def lacks(self, variant: Variant) -> str | None:
         """Say why a variant cannot be made here; None where it can."""

@@ -121,12 +121,16 @@ def run_study(
         raise RecipeError(
             f"{name}: expected two variants to compare, found {len(chosen)}: {next(iter(left_out.values()))}"
         )
+    if not only_finished:
+        ground.check()
     figures: dict[str, dict[int, Figures]] = {variant: {} for variant in chosen}
     for seed in seeds:
         for variant in chosen:
             found = _measure(variant, ground, seed, only_finished, device)
             if found is not None:
                 figures[variant][seed] = found
+    if seeds and not any(figures.values()):
+        raise RecipeError(f"{ground.out}: expected finished runs such as {chosen[0]}-{seeds[0]}, found none; make them")
     # The folder may hold pose networks of other studies.
     kinds = {VARIANTS[v].pose for v in chosen}
     pck = {name: share for name, share in sorted(ground.pck.items()) if _kind(name) in kinds}

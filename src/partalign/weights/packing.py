@@ -73,7 +73,13 @@ def average_models(sources: Sequence[Path], target: Path, shares: Sequence[float
         f"{share / sum(weights):g} of {Path(s).parent.name}/{Path(s).name}"
         for s, share in zip(sources, weights, strict=True)
     ]
-    trained = {**description.get("trained", {}), "title": "Average of weights: " + ", ".join(made_of)}
+    trained = {
+        "title": "Average of weights: " + ", ".join(made_of),
+        "average": [
+            {"share": share / sum(weights), "trained": other.get("trained", {})}
+            for share, (_, other) in zip(weights, read, strict=True)
+        ],
+    }
     kept = {name: value for name, value in description.items() if name not in ("results", "calibration")}
     save_checkpoint(target, mean, {**kept, "trained": trained})
 
