@@ -1,6 +1,7 @@
 """The API as a program uses it: search, explain, decide, remove."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from partalign.gallery import Filter
 from partalign.images import read_picture
 from partalign.pictures.explanation import draw_explanation
 from partalign.pictures.theme import DARK
+from partalign.search import PictureSearch
 from web_gallery import CALIBRATION
 
 
@@ -144,6 +146,24 @@ def test_a_changed_or_missing_picture_is_explained_by_its_thumbnail(client, sear
         client.app.state.service._explained.clear()
         told = client.post("/api/explanations", json=asked).json()
         assert told["thumbnail"] is True
+
+
+def test_a_picture_that_another_process_adds_again_is_explained_anew(client, search, people, model):
+    record, other = search.gallery.records(limit=2)
+    now = read_picture(people[-1].path)
+    with PictureSearch.open(search.gallery.url, model) as another:
+        for name in (record.id, other.id):  # the result, then what is searched by
+            asked = {"like": [other.id], "record": record.id}
+            before = client.post("/api/explanations", json=asked).json()
+            drawn = client.get("/api/explanation.png", params=asked).content
+            assert client.post("/api/explanations", json=asked).json() == before
+            changed = replace(search.gallery.get(name), source=str(people[-1].path.resolve()))
+            another.gallery.add([changed], another.describe([now]))
+            found = search.gallery.vectors([record.id, other.id])
+            after = client.post("/api/explanations", json=asked).json()
+            assert after["similarity"] == pytest.approx(float(found[0] @ found[1]), abs=1e-3)
+            assert after["similarity"] != before["similarity"]
+            assert client.get("/api/explanation.png", params=asked).content != drawn
 
 
 def test_a_record_cut_from_a_frame_is_explained_by_its_box(client, search, people, tmp_path):

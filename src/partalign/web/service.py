@@ -6,6 +6,7 @@ them, never by a path that a client gave.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import secrets
 from collections import OrderedDict
@@ -94,7 +95,7 @@ class Service:
     def __init__(self, search: PictureSearch, limits: Limits):
         self.search, self.gallery, self.limits = search, search.gallery, limits
         self.queries, self._turns = Queries(limits), Turns(limits.waiting)
-        self._explained: OrderedDict[tuple[By, str], Explained] = OrderedDict()
+        self._explained: OrderedDict[tuple[By, str, bytes], Explained] = OrderedDict()
         self._deciding = Lock()
 
     def remember(self, contents: Sequence[bytes]) -> str:
@@ -149,11 +150,12 @@ class Service:
         return found
 
     def _explain(self, by: By, name: str) -> Explained:
-        key, record = (by, name), self.record(name)
-        self._records_by(by)  # what was removed since it was explained is not explained again
+        record = self.record(name)
+        # Asked anew each time: what was removed since is not explained again, what was added again is explained anew.
+        vectors = self.gallery.vectors([name, *(other.id for other in self._records_by(by))])
+        key, stored = (by, name, hashlib.sha256(vectors.tobytes()).digest()), vectors[0]
         if key in self._explained:
             return self._explained[key]
-        stored = self.gallery.vectors([name])[0]
         with self._turns.turn():
             first = self._nearest(by, stored)
             picture, small = self._picture(record, stored)
