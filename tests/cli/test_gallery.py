@@ -3,14 +3,20 @@
 import json
 import re
 import socket
+import sqlite3
+from contextlib import closing
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from partalign.cli import main
 from partalign.crops import Crop
 from partalign.datasets.table import write_table
-from partalign.gallery import Filter, ModelName, open_gallery
+from partalign.gallery import Filter, ModelName, Record, open_gallery
+from partalign.search import PictureSearch
+from partalign.weights.info import read_info
+from web_gallery import CALIBRATION, write_model
 
 
 @pytest.fixture
@@ -221,6 +227,22 @@ def test_cluster_merge_and_split(run, crops, tmp_path):
     assert ids(run, gallery, "--person", "person-1") == [first, second]
     assert "6 records" in run("info", gallery) or len(ids(run, gallery, "--person", "anna")) == 6
     assert "no record has" in run("merge", gallery, "anna", "nobody", expect=1)
+
+
+def test_people_are_told_apart_by_the_calibration_of_the_gallerys_own_model_only(run, people, tmp_path):
+    calibration = read_info().calibration
+    assert f"at a similarity of {calibration.threshold(0.95):.3f}:" in run("cluster", people, "--dry")
+    own = write_model(tmp_path / "own.safetensors")  # of another network, with a calibration of its own
+    assert "expected the calibration of" in run("cluster", people, "--model", own, expect=1)
+    with PictureSearch.open(tmp_path / "others", own, create=True) as search:
+        search.gallery.add([Record("a"), Record("b")], np.eye(2, search.gallery.model.dimension, dtype=np.float32))
+    assert "give its file as --model" in run("cluster", tmp_path / "others", expect=1)
+    told = run("cluster", tmp_path / "others", "--model", own, "--dry")
+    assert f"at a similarity of {CALIBRATION.threshold(0.95):.3f}: 0 persons in 0 of 2 records" in told
+    with closing(sqlite3.connect(people / "gallery.sqlite")) as database, database:
+        database.execute("UPDATE meta SET value = 'older' WHERE name = 'version'")
+    assert "expected the calibration of" in run("cluster", people, expect=1)
+    assert "at a similarity of 0.900:" in run("cluster", people, "--similarity", 0.9, "--dry")
 
 
 def test_what_goes_wrong_is_told_in_one_line(run, people, crops, tmp_path):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
@@ -16,6 +16,9 @@ from cyclopts.types import PositiveInt
 from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain, who
 from partalign.errors import GalleryError
 from partalign.gallery.times import parse_age, parse_time
+
+if TYPE_CHECKING:
+    from partalign.gallery import Gallery
 
 Flag = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -156,25 +159,39 @@ def cluster_(
         least: crops that a person has at least; others stay without a name
         again: also those that an earlier run named
         dry: only say how many persons there would be
-        model: the model whose calibration is taken, by default the shipped one
+        model: the file of the gallery's model, whose calibration is taken, where that is no shipped one
     """
     from partalign.gallery import open_gallery
     from partalign.gallery.people import name_people
 
     where = chosen.filter()
-    if similarity is None:
-        from partalign.weights.info import read_info
-
-        calibration = read_info(model).calibration
-        if calibration is None:
-            raise GalleryError("the model has no calibration to take a similarity from: give --similarity")
-        similarity = calibration.threshold(0.95)
-    if not -1 < similarity <= 1:
+    if similarity is not None and not -1 < similarity <= 1:
         raise GalleryError(f"expected a --similarity above -1 and up to 1, found {similarity:g}")
     with open_gallery(gallery, read_only=dry) as opened:
+        if similarity is None:
+            similarity = _similarity_of(opened, model)
         found = name_people(opened, where, similarity, least=least, again=again, dry=dry, who=who())
     told = f"{count(found.persons, 'person')} in {found.named:,} of {count(found.records, 'record')}"
     print(f"at a similarity of {similarity:.3f}: {told}{', nothing changed' if dry else ''}")
+
+
+def _similarity_of(opened: Gallery, model: Path | None) -> float:
+    """Return from which similarity on one person is 95% probable, by the calibration of the gallery's own model."""
+    from partalign.weights.info import read_info
+    from partalign.weights.shipped import shipped_models
+
+    wanted = opened.model
+    if model is None and wanted.name not in shipped_models():
+        raise GalleryError(f"{opened.url}: made with {wanted}, no shipped model: give its file as --model")
+    info = read_info(model or wanted.name)
+    if (info.name, info.version) != (wanted.name, wanted.version):
+        raise GalleryError(
+            f"{opened.url}: expected the calibration of {wanted}, found that of {info.name}, version {info.version}: "
+            "what is alike to one model is not to another; give the gallery's model as --model, or --similarity"
+        )
+    if info.calibration is None:
+        raise GalleryError(f"{info.name} has no calibration to take a similarity from: give --similarity")
+    return info.calibration.threshold(0.95)
 
 
 def merge_(gallery: str, person: str, *others: str) -> None:
