@@ -43,7 +43,9 @@ def check_picture(content: bytes, limits: Limits) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
-    except Exception:  # decoders raise all sorts of things on damaged files; a bomb is one of them
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"expected at most {limits.pixels:,} pixels, found far more: cut the person out") from None
+    except Exception:  # decoders raise all sorts of things on damaged files
         raise PictureError(
             f"expected a picture ({', '.join(FORMATS)}), found something else or a damaged one"
         ) from None
