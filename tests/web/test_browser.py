@@ -192,6 +192,83 @@ def test_a_dot_of_the_timeline_that_is_no_result_is_searched_by(visit, served):
         page.wait_for_selector(RESULTS)
 
 
+def held_back(page, wanted):
+    """Let no answer to such a request through but when told: returns a list of what lets each go."""
+    kept = []
+
+    def keep(route):
+        if wanted(route.request):
+            answer = route.fetch()  # as it was when it was asked for
+            kept.append(lambda: route.fulfill(response=answer))
+        else:
+            route.continue_()
+
+    page.route("**/api/**", keep)
+    return kept
+
+
+def until(page, held, count=1):
+    while len(held) < count:
+        page.wait_for_timeout(20)
+
+
+def test_an_answer_that_comes_late_is_not_shown(visit):
+    page = visit()
+    page.locator(".card").nth(3).click()
+    page.wait_for_selector(RESULTS)
+    all_cameras = held_back(page, lambda r: r.url.endswith("/search") and "cameras" not in r.post_data_json["where"])
+    page.get_by_text("c2", exact=True).first.click()
+    expect(page.locator(".card:not([aria-label*='camera c2'])")).to_have_count(0)
+    page.get_by_text("Clear filters").click()
+    until(page, all_cameras)
+    page.get_by_text("c2", exact=True).first.click()
+    expect(page.locator("#cards")).to_have_attribute("aria-busy", "false")
+    all_cameras[0]()
+    page.wait_for_timeout(300)
+    expect(page.locator(".card:not([aria-label*='camera c2'])")).to_have_count(0)
+    expect(page.locator("#timeline svg")).to_have_attribute("aria-label", re.compile("c2: "))
+
+
+def test_what_is_searched_by_is_the_last_that_was_chosen(visit):
+    page = visit()
+    expect(page.locator(".card").nth(4)).to_be_visible()
+    first, second = (
+        page.locator(".card").nth(i).locator("img").get_attribute("src").rpartition("/")[2] for i in (3, 4)
+    )
+    slow = held_back(page, lambda r: r.url.endswith(f"/records/{first}"))
+    page.evaluate("id => { location.hash = `#like=${id}`; }", first)
+    until(page, slow)
+    page.evaluate("id => { location.hash = `#like=${id}`; }", second)
+    page.wait_for_selector(RESULTS)
+    slow[0]()
+    page.wait_for_timeout(300)
+    expect(page.locator("#sought img")).to_have_attribute("src", re.compile(f"{second}$"))
+
+
+def test_what_is_removed_while_the_cards_are_fetched_stays_away(visit, gallery, model, tmp_path):
+    folder = shutil.copytree(gallery, tmp_path / "own")
+    with serving(folder, "--model", model) as (url, _):
+        page = visit(url)
+        expect(page.locator(".card").first).to_be_visible()
+        page.get_by_text("c2", exact=True).first.click()
+        expect(page.locator(".card:not([aria-label*='camera c2'])")).to_have_count(0)
+        listed = held_back(page, lambda r: "/api/records?" in r.url and "cameras" not in r.url)
+        gone = page.locator(".card").first.locator("img").get_attribute("src").rpartition("/")[2]
+        count = page.locator(".card").count()
+        page.get_by_text("Clear filters").click()
+        until(page, listed)
+        page.locator(".card").first.focus()
+        page.keyboard.press("Delete")
+        page.locator("#sure-yes").click()
+        expect(page.locator("#toast")).to_contain_text("Removed")
+        until(page, listed, 2)
+        for let_go in listed[::-1]:
+            let_go()
+        expect(page.locator("#cards")).to_have_attribute("aria-busy", "false")
+        expect(page.locator(f"#cards img[src$='{gone}']")).to_have_count(0)
+        assert page.locator(".card").count() > count
+
+
 def test_a_tracklet_is_searched_by_and_a_camera_left_out(visit, served):
     page = visit()
     page.locator(".card").nth(3).click()

@@ -20,7 +20,9 @@ const state = {
   at: 0, // the card that has the focus, or had it last
 };
 const decisions = []; // what to take back, newest last
-let latest = 0; // number of the newest request; answers to older ones come too late
+// Answers may come in another order than their requests, so that only the newest one's counts:
+let latest = 0; // number of the newest request for results
+let chosen = 0; // number of the newest choice of what to search by
 
 // Searching
 
@@ -32,7 +34,9 @@ async function load(more = false) {
     const offset = more ? state.items.length : 0;
     const found = state.subject ? await searched(offset) : await listed(offset);
     if (number !== latest) return;
-    state.items = more ? [...state.items, ...found.items] : found.items;
+    state.items = more ? [...state.items, ...found.items] : found.items; // a new list: see `after`
+    state.person = found.person;
+    state.known = found.known;
     if (!more) state.at = 0;
     show();
     byId("more").hidden = !found.further;
@@ -49,10 +53,8 @@ async function searched(offset) {
   const found = await api.search({
     ...state.subject, person: state.person, where: filter.where(), limit: PAGE, offset, ...filter.options(state.subject),
   });
-  state.person = found.person;
-  await learn();
   const items = found.matches.map((match) => ({ record: match.record, match }));
-  return { items, further: found.further, said: filter.meaning() };
+  return { items, person: found.person, known: await knownOf(found.person), further: found.further, said: filter.meaning() };
 }
 
 async function listed(offset) {
@@ -63,16 +65,16 @@ async function listed(offset) {
   const found = await api.records(parameters);
   const further = offset + found.records.length < found.total;
   const said = `${found.total.toLocaleString()}. Pick one to search by it.`;
-  return { items: found.records.map((record) => ({ record, match: null })), further, said };
+  return { items: found.records.map((record) => ({ record, match: null })), person: null, known: [], further, said };
 }
 
-async function learn() {
-  state.known = [];
-  if (state.person === null) return;
-  state.known = (await api.records(new URLSearchParams({ persons: state.person, limit: 1000 }))).records;
+async function knownOf(person) {
+  if (person === null) return [];
+  return (await api.records(new URLSearchParams({ persons: person, limit: 1000 }))).records;
 }
 
 function begin(subject, images, name) {
+  chosen++;
   state.subject = subject;
   state.person = null;
   decisions.length = 0;
@@ -99,7 +101,9 @@ async function followHash() {
   const { like, tracklet, camera } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   if (!like && !tracklet) return begin(null, [], "");
   scrollTo({ top: 0 });
+  const number = ++chosen;
   const shown = like ? [await api.record(like).catch(() => null)] : await crops(tracklet, camera);
+  if (number !== chosen) return;
   const said = [shown[0]?.person, tracklet && `tracklet ${tracklet}`, shown[0]?.camera].filter(Boolean).join(" · ");
   const images = (like ? [like] : shown.map(({ id }) => id)).map((id) =>
     make("img", { src: api.thumbnail(id), alt: `${like ? "The crop" : "A crop of the tracklet"} that is searched by` }));
@@ -114,17 +118,19 @@ async function crops(tracklet, camera) {
 }
 
 async function send(files) {
-  const chosen = [...files].filter((file) => file.type.startsWith("image/"));
-  if (!chosen.length) return say("That was no picture.");
-  if (chosen.length > Number(pictures)) return say(`At most ${pictures} pictures of one person at once.`);
+  const pictured = [...files].filter((file) => file.type.startsWith("image/"));
+  if (!pictured.length) return say("That was no picture.");
+  if (pictured.length > Number(pictures)) return say(`At most ${pictures} pictures of one person at once.`);
   say("Looking at the picture…");
+  const number = ++chosen;
   try {
-    const { query } = await api.send(chosen);
-    const images = chosen.map((file) => make("img", { src: URL.createObjectURL(file), alt: `Your picture ${file.name}` }));
+    const { query } = await api.send(pictured);
+    if (number !== chosen) return;
+    const images = pictured.map((file) => make("img", { src: URL.createObjectURL(file), alt: `Your picture ${file.name}` }));
     history.replaceState(null, "", location.pathname);
-    begin({ query }, images, chosen.map((file) => file.name).join(", "));
+    begin({ query }, images, pictured.map((file) => file.name).join(", "));
   } catch (error) {
-    say(`${error.message}.`);
+    if (number === chosen) say(`${error.message}.`);
   }
 }
 
@@ -184,51 +190,65 @@ function open(i) {
 // Deciding
 
 async function decide(same) {
-  const item = state.items[state.at];
+  const { items, at, subject, person } = state, item = items[at];
   if (mayEdit !== "true" || !item?.match) return;
-  const at = state.at;
   try {
-    const done = await api.decide({ ...state.subject, record: item.record.id, same, person: state.person });
-    decisions.push({ before: done.before, item, at, same });
-    state.person = done.person;
+    const done = await api.decide({ ...subject, record: item.record.id, same, person });
     item.record = await api.record(item.record.id);
-    if (!same) state.items.splice(state.items.indexOf(item), 1);
-    await after(at, same ? `Confirmed as ${done.person}.` : `Not ${done.person}: not shown for this person again.`);
+    const said = same ? `Confirmed as ${done.person}.` : `Not ${done.person}: not shown for this person again.`;
+    if (state.subject !== subject) return notify(said, false);
+    decisions.push({ before: done.before, items, item, at, same });
+    state.person = done.person;
+    if (!same) drop(items, item);
+    await after(items, at, said);
   } catch (error) {
     notify(`${error.message}.`, false);
   }
 }
 
 async function undo() {
-  const last = decisions.pop();
+  const last = decisions.pop(), { subject } = state;
   if (!last) return;
   try {
     for (const { id, person, tags } of last.before) await api.change(id, { person, tags });
     last.item.record = await api.record(last.item.record.id);
-    if (!last.same) state.items.splice(last.at, 0, last.item);
-    await after(last.at, "Taken back.");
+    if (state.subject !== subject) return notify("Taken back.", false);
+    if (!last.same) last.items.splice(last.at, 0, last.item);
+    await after(last.items, last.at, "Taken back.");
   } catch (error) {
     notify(`${error.message}.`, false);
   }
 }
 
 async function remove() {
-  const item = state.items[state.at], at = state.at;
+  const { items, at } = state, item = items[at];
   if (mayAdmin !== "true" || !item) return;
   const text = "Its descriptor and small picture are deleted; the picture file stays. This cannot be taken back.";
   if (!await admin.ask("Remove this crop from the gallery?", text, "Remove")) return;
   try {
     await api.remove(item.record.id);
-    state.items.splice(state.items.indexOf(item), 1);
-    await after(at, "Removed.", false);
+    drop(items, item);
+    await after(items, at, "Removed.", false);
   } catch (error) {
     notify(`${error.message}.`, false);
   }
 }
 
-async function after(at, said, canUndo = decisions.length > 0) {
-  await learn();
+function drop(items, item) {
+  const place = items.indexOf(item);
+  if (place >= 0) items.splice(place, 1);
+}
+
+// Show what a change left of a list; where that was or is being fetched again, fetch it: the answer may be from before.
+async function after(items, at, said, canUndo = decisions.length > 0) {
+  const known = await knownOf(state.person);
   const wasOpen = why.open;
+  if (state.items !== items || cards.ariaBusy === "true") {
+    why.close();
+    notify(said, canUndo);
+    return load();
+  }
+  state.known = known;
   state.at = Math.min(at, state.items.length - 1);
   show();
   if (wasOpen && state.items.length) open(Math.max(0, state.at));
