@@ -145,7 +145,10 @@ def test_the_log_names_every_command_that_looks_for_somebody_or_changes_somethin
     assert lines[2]["details"] == {"like": [name], "results": 2, "where": {"not_cameras": ["c1"]}}
     assert lines[3]["details"] == {"records": 4, "where": {"cameras": ["c1"]}}
     assert lines[-1]["details"]["lines"] == 0
-    assert str(picture) not in run("log", people)
+    told = run("log", people)
+    assert str(picture) not in told
+    assert re.search(r"shorten the log  lines=0 before=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\n", told)
+    assert " since=0" in told
     assert "expected an age" in run("compact", people, "--log-older-than", "long", expect=1)
 
 
@@ -196,8 +199,12 @@ def test_remove_and_forget(run, people):
     assert "0 records forgotten" in run("forget", people, "--older-than", "1h")
     assert "expected an age" in run("forget", people, "--older-than", "soon", expect=1)
     assert "either a person or an age" in run("forget", people, expect=1)
-    assert "5 records removed" in run("remove", people, "--yes")
+    assert "--yes forgets everything" in run("forget", people, "--older-than", "0d", expect=1)
+    assert len(ids(run, people)) == 5
+    assert "5 records forgotten" in run("forget", people, "--older-than", "0d", "--yes")
     assert "0 of 0" in run("list", people)
+    assert "0 records forgotten" in run("forget", people, "--older-than", "0d")
+    assert "0 records removed" in run("remove", people, "--yes")
 
 
 def test_export_import_verify_compact(run, people, tmp_path):
@@ -225,6 +232,8 @@ def test_cluster_merge_and_split(run, crops, tmp_path):
     first, second, *_ = ids(run, gallery)
     assert "2 records are now of person-1" in run("split", gallery, first, second)
     assert ids(run, gallery, "--person", "person-1") == [first, second]
+    assert "1 record is now of berta" in run("split", gallery, first, "--person", "berta")
+    assert "1 record is now of person-1" in run("merge", gallery, "person-1", "berta")
     assert "6 records" in run("info", gallery) or len(ids(run, gallery, "--person", "anna")) == 6
     assert "no record has" in run("merge", gallery, "anna", "nobody", expect=1)
 

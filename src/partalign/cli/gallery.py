@@ -224,7 +224,7 @@ def remove(gallery: str, *, chosen: Chosen = EVERYTHING, yes: Flag = False) -> N
 
 
 @gallery.command
-def forget(gallery: str, *, person: str | None = None, older_than: str | None = None) -> None:
+def forget(gallery: str, *, person: str | None = None, older_than: str | None = None, yes: Flag = False) -> None:
     """Remove all of a person, or all that is older than an age, so that nothing of it stays in the gallery's files.
 
     Example: partalign gallery forget people.gallery --older-than 30d
@@ -233,12 +233,16 @@ def forget(gallery: str, *, person: str | None = None, older_than: str | None = 
         gallery: its folder, or the address on a server
         person: the person's name
         older_than: an age, such as 30d, 12h or 8w; from when a picture was taken, or added where that is unknown
+        yes: also where no record would be left
     """
-    from partalign.gallery import open_gallery
+    from partalign.gallery import Filter, open_gallery
     from partalign.gallery.times import parse_age
 
     before = None if older_than is None else time.time() - parse_age(older_than)
+    where = Filter(persons=None if person is None else (person,), older_than=before)
     with open_gallery(gallery) as opened:
+        if not yes and where != Filter() and 0 < opened.count(where) == (total := opened.count()):
+            raise GalleryError(f"{gallery}: no record of {total:,} would be left; --yes forgets everything")
         print(f"{count(opened.forget(person=person, before=before, who=who()), 'record')} forgotten")
 
 
