@@ -15,7 +15,8 @@ from cyclopts.types import PositiveInt
 
 from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain, who
 from partalign.errors import GalleryError
-from partalign.gallery.times import parse_age, parse_time
+from partalign.gallery.records import FIRST_DATE
+from partalign.gallery.times import DATES, parse_age, parse_time
 
 if TYPE_CHECKING:
     from partalign.gallery import Gallery
@@ -208,7 +209,8 @@ def merge_(gallery: str, person: str, *others: str) -> None:
     from partalign.gallery.people import merge
 
     with open_gallery(gallery) as opened:
-        print(f"{count(merge(opened, person, others, who=who()), 'record')} are now of {person}")
+        number = merge(opened, person, others, who=who())
+        print(f"{_are(number)} now of {person}")
 
 
 def split_(gallery: str, *records: str, person: str | None = None) -> None:
@@ -226,7 +228,11 @@ def split_(gallery: str, *records: str, person: str | None = None) -> None:
 
     with open_gallery(gallery) as opened:
         name = split(opened, records, person, who=who())
-        print(f"{count(len(set(records)), 'record')} are now of {name}")
+        print(f"{_are(len(set(records)))} now of {name}")
+
+
+def _are(number: int) -> str:
+    return f"{count(number, 'record')} {'is' if number == 1 else 'are'}"
 
 
 def index_(gallery: str, *, queries: PositiveInt = 100, drop: Flag = False) -> None:
@@ -281,4 +287,11 @@ def _said(details: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}:"
             yield from _said(value)
         else:
-            yield f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
+            yield f"{name}={','.join(map(str, value)) if isinstance(value, list) else _dated(name, value)}"
+
+
+def _dated(name: str, value: Any) -> Any:
+    """Return a date for people, where a value is one; everything else as it is."""
+    if name in DATES and isinstance(value, int | float) and value >= FIRST_DATE:
+        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%dT%H:%M:%S}"
+    return value

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from partalign.errors import GalleryError
 from partalign.gallery.records import Record
 
+DATES = ("time", "since", "until", "added_since", "added_until", "older_than", "before")
+"""What of a line of the log is a time, be it a date or a place in a video."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

@@ -1,11 +1,12 @@
 // What only administrators may: remove, forget, read the log. Nothing is removed without a second question.
 
 import * as api from "./api.js";
-import { make } from "./view.js";
+import { FIRST_DATE, make } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
 const admin = byId("admin"), sure = byId("sure");
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const DATES = ["time", "since", "until", "added_since", "added_until", "older_than", "before"]; // as in gallery/times.py
 const MOST = 1000; // lines that the server gives
 let lines = 100, forgotten = false;
 
@@ -47,7 +48,7 @@ async function showLog() {
 function told(details) {
   return Object.entries(details).map(([name, value]) => {
     if (value !== null && typeof value === "object" && !Array.isArray(value)) return `${name}: ${told(value)}`;
-    return `${name}=${value}`;
+    return `${name}=${DATES.includes(name) && value >= FIRST_DATE ? moments.format(value * 1000) : value}`;
   }).join(" ");
 }
 

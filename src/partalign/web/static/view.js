@@ -2,7 +2,7 @@
 
 import { thumbnail } from "./api.js";
 
-const FIRST_DATE = 1e8; // as in gallery/records.py: a smaller time is no date
+export const FIRST_DATE = 1e8; // as in gallery/records.py: a smaller time is no date
 const SVG = "http://www.w3.org/2000/svg";
 const dates = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const years = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
