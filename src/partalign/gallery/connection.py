@@ -100,8 +100,8 @@ class Connection:
         return bool(self.run("SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'meta'", (self.schema,)))
 
     def may_write(self) -> bool:
-        """Whether this user may add to the log, and so change what is there."""
-        return self.run("SELECT has_table_privilege('log', 'INSERT')")[0][0]
+        """Whether this user may add to the log, and so change what is there, and this server is no standby."""
+        return self.run("SELECT has_table_privilege('log', 'INSERT') AND NOT pg_is_in_recovery()")[0][0]
 
     def create(self, model: ModelName) -> None:
         """Make the tables, in one transaction; nothing where another process just has."""
