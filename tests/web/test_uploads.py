@@ -95,7 +95,7 @@ def test_what_is_no_picture_or_more_than_one_is_refused(content):
 
 @pytest.mark.parametrize("side", [6_000, 10_000, 20_000, 50_000])
 def test_too_many_pixels_are_told_however_many_they_are(side):
-    with pytest.raises(PictureError, match="expected at most 32,000,000 pixels, found .*: cut the person out"):
+    with pytest.raises(PictureError, match=r"expected at most 32,000,000 pixels, found .*: cut the person out"):
         check_picture(bomb(side, side), LIMITS)
 
 
