@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gallery_records import MODEL, records, vectors
+from gallery_records import MODEL, records, start_server, vectors
 from partalign.errors import GalleryError
 from partalign.gallery import Filter, ModelName, Record, forgetting, open_gallery
 
@@ -419,6 +419,24 @@ def test_opened_for_reading_only_nothing_changes(gallery, address):
             with pytest.raises(GalleryError, match="reading only"):
                 change()
     assert gallery.count() == 60
+
+
+def test_a_standby_is_searched_and_changes_nothing(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("standby", numbered=True)
+    server = start_server(folder)
+    try:
+        with open_gallery(server.get_uri(), model=MODEL, create=True) as gallery:
+            _, rows = fill(gallery)
+            found = gallery.search(rows[0], limit=5)
+        server.stop()
+        (folder / "standby.signal").touch()
+        server.ensure_postgres_running()
+        with open_gallery(server.get_uri(), model=MODEL) as gallery:
+            assert gallery.search(rows[0], limit=5, who="looker") == found
+            with pytest.raises(GalleryError, match="may not do that there"):
+                gallery.remove(Filter(ids=("r0000",)))
+    finally:
+        server.cleanup()
 
 
 def test_a_user_who_may_only_look_on_searches_and_leaves_no_line(postgres):
