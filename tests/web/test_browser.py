@@ -158,6 +158,7 @@ def test_a_picked_crop_is_searched_by_filtered_and_gone_back_from(visit, served)
     page = visit()
     with open_gallery(served[1]) as held:
         named = {record.id for record in held.records(Filter()) if record.person is not None}
+    page.wait_for_selector(".card img")
     shown = page.locator(".card img").evaluate_all("images => images.map(image => image.src.split('/').pop())")
     # Of somebody without a name: the timeline also has a named person's other crops, whatever the filter.
     page.locator(".card").nth(next(i for i, name in enumerate(shown) if name not in named)).click()
