@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from partalign.crops import Crop, Embeddings
+from partalign.crops import Crop, Embeddings, Split
 from partalign.errors import EvaluationError, MissingExtraError, SaveError, ShapeError
 
 names = st.text(st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -31,6 +31,22 @@ def test_saved_embeddings_come_back_as_they_were(tmp_path, name, records):
     after = Embeddings.load(tmp_path / name)
     np.testing.assert_array_equal(after.vectors, before.vectors)
     assert after.crops == before.crops
+
+
+def test_training_crops_of_further_data_sets_are_persons_and_cameras_of_their_own():
+    def split(name, *rest):
+        return Split("market1501", train=(Crop(Path(name), "0001", "c1"), *rest), query=(Crop(Path("q"), "0002"),))
+
+    one = split("a/1.jpg")
+    both = one.with_training(split("b/1.jpg", Crop(Path("b/2.jpg"), "0001")), split("c/1.jpg"))
+    assert [(str(c.path), c.person, c.camera) for c in both.train] == [
+        ("a/1.jpg", "0001", "c1"),
+        ("b/1.jpg", "1:0001", "1:c1"),
+        ("b/2.jpg", "1:0001", None),
+        ("c/1.jpg", "2:0001", "2:c1"),
+    ]
+    assert (both.query, both.gallery) == (one.query, one.gallery)
+    assert one.with_training() == one
 
 
 def test_a_name_that_says_something_else_is_refused(tmp_path):

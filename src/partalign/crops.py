@@ -6,7 +6,7 @@ Persons and cameras are text, as the data set writes them ("0002", "lobby"); not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,15 @@ class Split:
     pool: tuple[Crop, ...] = ()
     protocol: str = "market1501"
     test_sets: tuple[frozenset[str], ...] = ()
+
+    def with_training(self, *others: Split) -> Split:
+        """Return this split with the training crops of `others` added; their persons and cameras are told apart."""
+        added = (
+            replace(crop, person=f"{number}:{crop.person}", camera=crop.camera and f"{number}:{crop.camera}")
+            for number, other in enumerate(others, start=1)
+            for crop in other.train
+        )
+        return replace(self, train=(*self.train, *added))
 
 
 @dataclass(frozen=True)

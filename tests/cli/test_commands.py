@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from partalign.cli import app
+from partalign.weights.checkpoint import read_checkpoint
 
 RECIPE = """
 title = "tiny"
@@ -67,6 +68,17 @@ def test_train_evaluate_embed_and_scoring_the_embeddings_agree(trained, tiny_mar
     assert settings["seed"] == 1
 
 
+def test_further_data_sets_are_trained_on_as_persons_of_their_own(trained, tiny_market, tmp_path):
+    words = ("train", trained / "tiny.toml", "--data", tiny_market, "--set", "loss.identity_weight=1")
+    further = ("--extra", f"market1501={tiny_market}")
+    partalign(*words, "--out", tmp_path / "alone", "--set", "loss.identity_from=0")
+    partalign(*words, "--out", tmp_path / "both", "--set", "loss.identity_from=0", *further, *further)
+    alone, both = (
+        read_checkpoint(tmp_path / name / "last.safetensors")[0]["head.classifier.weight"] for name in ("alone", "both")
+    )
+    assert len(both) == 3 * len(alone) > 0
+
+
 def test_trapezoidal_average_precision_is_said_and_lower(trained, tiny_market, tmp_path):
     model = trained / "run/model.safetensors"
     for kind in ("rectangular", "trapezoidal"):
@@ -108,6 +120,12 @@ def test_a_damaged_picture_is_refused_or_named_and_left_out(trained, tiny_market
         (["train", "short-baseline", "--data", "nowhere", "--out", "run"], 1, "nowhere"),
         (["train", "short-baseline", "--data", "{market}", "--out", "run"], 1, "--set weights.appearance=FILE"),
         (["train", "short-baseline"], 2, "--data"),
+        (
+            ["train", "short-baseline", "--data", "{market}", "--out", "run", "--extra", "people"],
+            1,
+            "expected NAME=PATH",
+        ),
+        (["train", "short-baseline", "--data", "{market}", "--out", "run", "--extra", "market1501=no"], 1, "no: "),
         (["trian"], 2, "train"),
         (["evaluate", "--data", "{market}", "--dataset", "market1502", "x.safetensors"], 1, "did you mean market1501"),
         (["convert", "caffe", "{market}", "out.safetensors"], 1, "expected a weight file"),

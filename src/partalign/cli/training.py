@@ -15,6 +15,7 @@ def train(
     *,
     data: Path,
     out: Path,
+    extra: Annotated[list[str] | None, Parameter(negative="")] = None,
     set_: Changes = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     corrupt: Literal["refuse", "skip"] = "refuse",
@@ -30,6 +31,8 @@ def train(
         recipe: a shipped recipe's name (see `partalign recipes`) or a TOML file
         data: the folder of the data set that the recipe names
         out: the run's folder: settings, log, checkpoints, model.safetensors
+        extra: a further data set to train on, NAME=PATH (market1501=people for generated people); its persons are added
+            to the others, its query and gallery are not used; may be repeated
         set_: change one setting of the recipe, KEY=VALUE; may be repeated
         resume: go on with the run in --out
         corrupt: what a picture that cannot be read does: stop the work, or be named and left out
@@ -43,11 +46,21 @@ def train(
     settings = read_recipe(recipe, TrainSettings, set_ or ())
     s = settings
     split = load_dataset(s.dataset, data, protocol=s.protocol, boxes=s.boxes, test_set=s.test_set)
+    split = split.with_training(*(load_dataset(*_named_folder(entry)) for entry in extra or ()))
     model, scores = run(settings, split, out, resume=resume, device=device, on_error=corrupt)
     if scores is not None:
         print(scores.table())
     if first_process():
         print(f"model: {model}")
+
+
+def _named_folder(entry: str) -> tuple[str, str]:
+    from partalign.errors import DatasetError
+
+    name, equals, folder = entry.partition("=")
+    if not (equals and folder):
+        raise DatasetError(f"--extra: expected NAME=PATH, as in market1501=people, found {entry!r}")
+    return name, folder
 
 
 def pretrain_parts(
