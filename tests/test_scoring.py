@@ -74,10 +74,10 @@ def test_methods_are_said(tiny_market):
     descriptors = Descriptors(
         described(task.split.query), described(task.split.gallery, 1), described(task.split.query, 2)
     )
-    ((setting, scores),) = task.score(descriptors, rerank=True, expand=2).runs
-    assert scores.methods == ("multi-query", "queries expanded by 2", "re-ranked")
+    ((setting, scores),) = task.score(descriptors, center=True, rerank=True, expand=2).runs
+    assert scores.methods == ("multi-query", "cameras centred", "queries expanded by 2", "re-ranked")
     assert (setting.multi_query, setting.rerank) == (True, True)
-    assert "(multi-query, queries expanded by 2, re-ranked)" in scores.table()
+    assert "(multi-query, cameras centred, queries expanded by 2, re-ranked)" in scores.table()
 
 
 def test_verification_reports_rates_and_probabilities(tiny_market, tmp_path):
@@ -89,6 +89,14 @@ def test_verification_reports_rates_and_probabilities(tiny_market, tmp_path):
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["verification"]["auc"] == pytest.approx(report.pairs.auc)
     assert content["calibration"]["slope"] > 0
+
+
+def test_pairs_are_verified_with_cameras_centred_as_they_are_ranked(tiny_market):
+    task = read_task("market1501", tiny_market)
+    descriptors = Descriptors(described(task.split.query), described(task.split.gallery))
+    pairs = task.score(descriptors, center=True, verification=True).pairs
+    assert pairs.auc == task.score(descriptors.centered(), verification=True).pairs.auc
+    assert pairs.auc != task.score(descriptors, verification=True).pairs.auc
 
 
 def test_a_collapsed_model_has_no_calibration_and_says_so(tiny_market):

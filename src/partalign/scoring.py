@@ -65,17 +65,18 @@ class Task:
         *,
         rerank: bool = False,
         expand: int = 0,
+        center: bool = False,
         verification: bool = False,
         workers: Workers = HERE,
     ) -> Report:
         """Score descriptors of the split's query and gallery. workers: who count strangers. Raises EvaluationError."""
         sets = self.split.test_sets
-        how: dict[str, Any] = {"test_sets": sets, "rerank": rerank, "expand": expand}
+        how: dict[str, Any] = {"test_sets": sets, "rerank": rerank, "expand": expand, "center": center}
         if self.strangers:
-            if rerank or expand or verification or not self.by_counting:
+            if rerank or expand or center or verification or not self.by_counting:
                 raise EvaluationError(
                     "distractors in shards are counted and not held, which does to rank crops of one gallery, not for "
-                    "re-ranking, expansion, verification, tracklets or draws: give the folder of their crops"
+                    "re-ranking, expansion, centring, verification, tracklets or draws: give the folder of their crops"
                 )
             runs = self._score_among_strangers(descriptors, ap, workers)
         elif len(self.sizes) == 1:
@@ -87,7 +88,7 @@ class Task:
         report = Report(self.split.notes, tuple(zip(settings, runs, strict=True)))
         if not verification:
             return report
-        query, gallery = pooled(descriptors, self.rules)
+        query, gallery = pooled(descriptors.centered() if center else descriptors, self.rules)
         pairs = pair_scores(query, gallery, self.rules.relevance(query.crops, gallery.crops))
         try:
             return replace(report, pairs=pairs, calibration=calibrate(pairs))

@@ -168,6 +168,8 @@ def test_what_cannot_be_compared_or_counted_is_refused(in_shards, described, mar
     with pytest.raises(EvaluationError, match="counted and not held"):
         task.score(found, rerank=True)
     with pytest.raises(EvaluationError, match="counted and not held"):
+        task.score(found, center=True)
+    with pytest.raises(EvaluationError, match="counted and not held"):
         replace(task, rules=replace(MARKET1501, tracklets="mean")).score(found)
     shards.path(2).unlink()
     with pytest.raises(ShardsError, match="shards are missing"):

@@ -27,6 +27,7 @@ def evaluate(
     distractors: Path | None = None,
     rerank: Flag = False,
     expand: int = 0,
+    center: Flag = False,
     ap: Literal["rectangular", "trapezoidal"] = "rectangular",
     same_camera: Literal["ignore", "keep", "tracklet"] | None = None,
     tracklets: Literal["mean", "max"] | None = None,
@@ -60,6 +61,7 @@ def evaluate(
             without them and with 100, 200, 500 thousand
         rerank: re-rank by k-reciprocal neighbours
         expand: replace every query by the mean of itself and so many best matches (AQE); 0 is off
+        center: subtract the mean descriptor of each camera first: helps on cameras that the network was not trained on
         ap: which definition of average precision the printed mAP has
         same_camera: gallery crops of the query's person and camera are ignored (default); for data of one camera: only
             those of the query's tracklet are, or all are kept as matches but for the query's own picture
@@ -98,10 +100,10 @@ def evaluate(
             return
         descriptors = embed_split(embedder, task.split, multi_query)
     else:
-        whole = rerank or expand > 0 or verification
+        whole = rerank or expand > 0 or center or verification
         task, descriptors = read_saved(embeddings, task, multi_query, whole=whole)  # type: ignore[arg-type]
         task = task.with_rules(same_camera, tracklets)
-    how = {"rerank": rerank, "expand": expand, "verification": verification}
+    how = {"rerank": rerank, "expand": expand, "center": center, "verification": verification}
     report = task.score(descriptors, ap, **how, workers=Workers(workers, ray))
     print(report.text())
     report.write(json_, csv)

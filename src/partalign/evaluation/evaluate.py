@@ -14,6 +14,7 @@ import numpy as np
 
 from partalign.crops import DISTRACTOR, JUNK, Crop, Embeddings, Split
 from partalign.errors import EvaluationError
+from partalign.evaluation.centering import centered
 from partalign.evaluation.expansion import expanded
 from partalign.evaluation.metrics import APKind, Search, Ties, cmc, ranks_of_matches, require_one_of, score_blocks
 from partalign.evaluation.pooling import pool_queries, pool_tracklets
@@ -28,6 +29,10 @@ class Descriptors(NamedTuple):
     query: Embeddings
     gallery: Embeddings
     pool: Embeddings | None = None
+
+    def centered(self) -> Descriptors:
+        """Return them without what each camera makes of everybody. Raises EvaluationError where a camera is unknown."""
+        return Descriptors(*centered(*(part for part in self if part is not None)))
 
 
 def score(
@@ -103,14 +108,18 @@ def score_descriptors(
     test_sets: Sequence[frozenset[str]] = (),
     rerank: bool = False,
     expand: int = 0,
+    center: bool = False,
 ) -> Scores:
     """Score one test; multi-query where there is a pool.
 
-    expand: replace every query by the mean of itself and so many of its best gallery rows (AQE). rerank: by
-    k-reciprocal neighbours. Raises as `score`, `pool_queries` and `reranked_blocks`.
+    center: take the mean descriptor of each camera off first. expand: replace every query by the mean of itself and so
+    many of its best gallery rows (AQE). rerank: by k-reciprocal neighbours. Raises as `score`, `centered`,
+    `pool_queries` and `reranked_blocks`.
     """
-    query, gallery = pooled(descriptors, protocol)
+    query, gallery = pooled(descriptors.centered() if center else descriptors, protocol)
     methods = [] if descriptors.pool is None else ["multi-query"]
+    if center:
+        methods.append("cameras centred")
     search: Search = _reranked_blocks() if rerank else score_blocks
     if expand:
         plain, search = search, lambda q, g, **memory: plain(expanded(q, g, count=expand), g, **memory)
