@@ -62,6 +62,16 @@ def test_crops_table_sheet_and_counts(given, tmp_path):
     assert "done before" in again.stdout
 
 
+def test_crops_of_earlier_calls_and_of_a_video_named_twice_are_counted_once(given, tmp_path):
+    (tmp_path / "yard.mp4").write_bytes((given / "my lobby é.mp4").read_bytes())
+    boxes, out = given / "boxes.txt", tmp_path / "out"
+    people(given / "my lobby é.mp4", "--boxes", boxes, "--out", out)
+    lobby = len(find_crops([out]))
+    assert f"crops.csv: {2 * lobby} crops" in people(tmp_path / "yard.mp4", "--boxes", boxes, "--out", out).stdout
+    twice = people(*2 * [tmp_path / "yard.mp4"], "--boxes", boxes, boxes, "--out", tmp_path / "twice")
+    assert f"crops.csv: {lobby} crops" in twice.stdout
+
+
 def test_every_crop_can_be_read_and_its_record_is_saved_with_its_descriptor(given, tmp_path):
     people(given / "my lobby é.mp4", "--boxes", given / "boxes.txt", "--out", tmp_path / "out")
     crops = find_crops([tmp_path / "out"])

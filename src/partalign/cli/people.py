@@ -11,6 +11,9 @@ from cyclopts import Parameter
 from partalign.errors import MissingExtraError, VideoError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from partalign.crops import Crop
     from partalign.people import Found
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -54,6 +57,7 @@ def people(
         still: keep also what never moves; left out by default, because it is furniture as a rule
         json_: also write the counts of each video to this file
     """
+    from partalign.datasets.folder import find_crops
     from partalign.people import Settings, find_people
     from partalign.people.detect import HogDetector
 
@@ -67,8 +71,9 @@ def people(
     if not any(one.crops for one in found):
         advice = "the detector finds people who stand upright and are seen whole; try more --rows, or give --boxes"
         raise VideoError(f"{out}: expected people, found nobody; {advice}")
-    print(f"{out / 'crops.csv'}: {sum(one.crops for one in found):,} crops")
-    _draw(out)
+    crops = find_crops([out])  # also those of earlier calls
+    print(f"{out / 'crops.csv'}: {len(crops):,} crops")
+    _draw(out, crops)
 
 
 def _seconds(start: str | None) -> float:
@@ -100,16 +105,15 @@ def _write_json(path: Path, found: tuple[Found, ...]) -> None:
         file.write(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def _draw(out: Path) -> None:
+def _draw(out: Path, crops: Sequence[Crop]) -> None:
     """Draw every tracklet; without the libraries for it, say what is missing."""
     import sys
 
-    from partalign.datasets.folder import find_crops
     from partalign.pictures.people import draw_tracklets
     from partalign.pictures.saving import save_picture
 
     try:
-        save_picture(draw_tracklets(find_crops([out])), out / "people.png", colours=256)
+        save_picture(draw_tracklets(crops), out / "people.png", colours=256)
     except MissingExtraError as error:
         print(f"no people.png: {error}", file=sys.stderr)
         return
