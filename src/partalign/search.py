@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,7 +30,11 @@ EVERYTHING = Filter()
 THUMBNAIL = (256, 256)
 """Largest width and height of the small pictures that a gallery keeps."""
 
+SAME = 0.99
+"""Cosine of a picture's descriptor and a stored one from which on it is the picture that was added."""
+
 _AT_ONCE = 512
+_KEPT = ("person", "camera", "time", "tracklet")
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,31 @@ class PictureSearch:
         return cls(gallery, Embedder(network, on_error=on_error), info.calibration)
 
     def add(self, crops: Sequence[Crop], tags: Sequence[str] = (), *, who: str | None = None) -> Added:
-        """Describe crops and add them, some hundreds at a time. Raises PictureError, GalleryError."""
+        """Describe crops and add them, some hundreds at a time. Raises PictureError, GalleryError.
+
+        A crop that is there is replaced, but what was said of it in the gallery and is not known of the crop stays:
+        person, camera, time, tracklet, and its tags beside the new ones. Not where its file shows something else now.
+        """
         new = replaced = 0
         for start in range(0, len(crops), _AT_ONCE):
             done = f"{start:,} of {len(crops):,} crops done"
             found = self.embedder.embed(crops[start : start + _AT_ONCE], done)
-            records = [Record.of_crop(crop, tags) for crop in found.crops]
+            records = self._completed([Record.of_crop(crop, tags) for crop in found.crops], found.vectors)
             pictures = [thumbnail(read_picture(crop.path)) for crop in found.crops]
             added = self.gallery.add(records, found.vectors, pictures, who=who)
             new, replaced = new + added.new, replaced + added.replaced
         return Added(new, replaced)
+
+    def _completed(self, records: list[Record], vectors: np.ndarray) -> list[Record]:
+        """Return records with what the gallery knows of the same pictures (descriptors (N, D)) beside."""
+        old = {record.id: record for record in self.gallery.records(Filter(ids=tuple(r.id for r in records)))}
+        if not old:
+            return records
+        stored = dict(zip(old, self.gallery.vectors(list(old)), strict=True))
+        return [
+            _with(record, old[record.id]) if record.id in old and vector @ stored[record.id] >= SAME else record
+            for record, vector in zip(records, vectors, strict=True)
+        ]
 
     def picture(self, name: str) -> Image.Image:
         """Return what a record shows: the gallery's small copy, else its file. Raises GalleryError, PictureError."""
@@ -125,6 +144,11 @@ class PictureSearch:
         probability = None if self.calibration is None else partial(self.calibration.probability, prior=1 / persons)
         rerank = reranked if options.get("rerank") else None
         return {"probability": probability} | options | {"rerank": rerank}
+
+
+def _with(record: Record, old: Record) -> Record:
+    known = {name: getattr(old, name) for name in _KEPT if getattr(record, name) is None}
+    return replace(record, tags=(*old.tags, *record.tags), **known)
 
 
 def reranked(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:

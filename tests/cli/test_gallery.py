@@ -62,6 +62,31 @@ def test_adding_twice_replaces(run, crops, tmp_path):
     assert json.loads(run("list", tmp_path / "g", "--tag", "new", "--json"))[0]["source"] == str(first.resolve())
 
 
+def test_adding_again_keeps_what_was_said_of_a_picture_that_shows_the_same(run, crops, tmp_path):
+    folder, gallery = tmp_path / "unnamed", tmp_path / "g"
+    folder.mkdir()
+    for number, crop in enumerate(sorted(crops.iterdir())[:3]):
+        (folder / f"{number}.jpg").write_bytes(crop.read_bytes())
+    run("add", gallery, folder, "--tag", "monday", "--camera", "hall")
+    run("update", gallery, "--yes", "--set-person", "anna", "--add-tag", "not:berta", "--set-time", "2026-05-01")
+    (folder / "1.jpg").write_bytes(sorted(crops.iterdir())[5].read_bytes())  # somebody else now
+    assert "0 added, 3 replaced" in run("add", gallery, folder, "--tag", "again")
+
+    for record in json.loads(run("list", gallery, "--json")):
+        same = not record["source"].endswith("1.jpg")
+        assert record["person"] == ("anna" if same else None)
+        assert record["camera"] == ("hall" if same else None)
+        assert record["time"] == (1777593600 if same else None)
+        assert record["tags"] == (["again", "monday", "not:berta"] if same else ["again"])
+
+
+def test_remove_before_a_date_leaves_places_in_videos(run, people):
+    run("update", people, "--camera", "c1", "--set-time", "2026-04-01")
+    run("update", people, "--camera", "c2", "--set-time", "12.5")
+    assert "4 records removed" in run("remove", people, "--until", "2026-05-01")
+    assert json.loads(run("info", people, "--json"))["records_of_camera"] == {"c2": 4}
+
+
 def test_search_by_pictures_filters_pages_and_draws(run, people, crops, tmp_path):
     picture = crops / "0009_c1s1_000001_01.jpg"
     found = json.loads(run("search", people, picture, "--json"))
@@ -236,6 +261,8 @@ def test_cluster_merge_and_split(run, crops, tmp_path):
     assert "1 record is now of person-1" in run("merge", gallery, "person-1", "berta")
     assert "6 records" in run("info", gallery) or len(ids(run, gallery, "--person", "anna")) == 6
     assert "no record has" in run("merge", gallery, "anna", "nobody", expect=1)
+    assert "no record to name; --again names" in run("cluster", gallery)
+    assert "no record to name\n" in run("cluster", gallery, "--camera", "none", "--again")
 
 
 def test_people_are_told_apart_by_the_calibration_of_the_gallerys_own_model_only(run, people, tmp_path):
@@ -267,7 +294,9 @@ def test_what_goes_wrong_is_told_in_one_line(run, people, crops, tmp_path):
     assert "another kind of folder" in run("search", crops, sorted(crops.iterdir())[0], expect=1)
     assert "give one of them" in run("search", people, expect=1)
     assert "expected a time" in run("list", people, "--since", "yesterday", expect=1)
+    assert "2026-05-01, found '20260501'" in run("list", people, "--since", "20260501", expect=1)
     assert "nobody" in run("search", people, "--like", "nobody", expect=1)
+    assert "expected ids of the gallery, found none" in run("split", people, expect=1)
     assert "needs no index" in run("index", people, expect=1)
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     assert "bad.jpg" in run("add", people, tmp_path / "bad.jpg", expect=1)
@@ -284,9 +313,10 @@ def test_options_that_would_do_nothing_are_refused(run, people, crops):
 
 
 def test_pages_beyond_any_gallery_are_refused(run, people, crops):
-    far = ("--top", 10**8, "--page", 10**13)
-    assert "1,000,000,000" in run("list", people, *far, expect=1)
-    assert "1,000,000,000" in run("search", people, crops / "0009_c1s1_000001_01.jpg", *far, expect=1)
+    far, told = ("--top", 10**8, "--page", 10**13), "--page up to 10 with --top 100,000,000"
+    assert told in run("list", people, *far, expect=1)
+    assert told in run("search", people, crops / "0009_c1s1_000001_01.jpg", *far, expect=1)
+    assert "limit from 1 to 1,000,000,000" in run("list", people, "--top", 10**10, expect=1)
 
 
 def test_a_similarity_that_is_none_is_refused_before_anything_is_read(run, people):

@@ -65,6 +65,8 @@ def test_searches_are_exact_with_each_filter(gallery):
         Filter(cameras=("c0", "c2")): lambda r: r.camera in ("c0", "c2"),
         Filter(not_cameras=("c0", "c2")): lambda r: r.camera == "c1",
         Filter(since=10, until=20): lambda r: 10 <= r.time <= 20,
+        Filter(until=1.7e9 + 45): lambda r: 1e8 <= r.time <= 1.7e9 + 45,  # places in videos are before no date
+        Filter(until=float("inf")): lambda r: r.time is not None,
         Filter(tags=("night",)): lambda r: "night" in r.tags,
         Filter(not_tags=("night", "day")): lambda r: "night" not in r.tags,
         Filter(persons=("p1", "p2")): lambda r: r.person in ("p1", "p2"),

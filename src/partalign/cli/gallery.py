@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from partalign.cli import gallery_upkeep
 from partalign.cli.engine import Engine
-from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain, who
+from partalign.cli.gallery_filter import EVERYTHING, Chosen, Texts, count, plain, skipped, who
 from partalign.errors import GalleryError
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -39,7 +39,9 @@ def add(
     device: str = "cpu",
     engine: Engine = "auto",
 ) -> None:
-    """Add pictures of people; the gallery is made where there is none. A picture that is there is replaced.
+    """Add pictures of people; the gallery is made where there is none.
+
+    A picture that is there is replaced; its tags, and a person or camera that its file does not say, stay.
 
     Example: partalign gallery add people.gallery crops/ --tag entrance
 
@@ -129,7 +131,7 @@ def search(
     if out is not None:
         check_target(out)
     where = chosen.filter()
-    options: dict[str, Any] = {"limit": top, "offset": (page - 1) * top, "combine": combine, "group": group}
+    options: dict[str, Any] = {"limit": top, "offset": skipped(top, page), "combine": combine, "group": group}
     options |= {"rerank": rerank, "exact": not approximate, "persons": persons, "who": who()}
     with PictureSearch.open(gallery, model, device=device, engine=engine, crops=len(pictures)) as found:
         if pictures:
@@ -165,9 +167,10 @@ def list_(
     from partalign.gallery.matching import Options
 
     where = chosen.filter()
-    Options(limit=top, offset=(page - 1) * top)  # refuses what is too large
+    options = Options(limit=top, offset=skipped(top, page))  # refuses what is too large
     with open_gallery(gallery, read_only=True) as opened:
-        records, total = opened.records(where, limit=top, offset=(page - 1) * top), opened.count(where)
+        records = opened.records(where, limit=options.limit, offset=options.offset)
+        total = opened.count(where)
     if json_:
         print(json.dumps([record.as_dict() for record in records]))
         return

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from partalign.errors import GalleryError
+from partalign.gallery.matching import MOST
 from partalign.gallery.records import Filter
 from partalign.gallery.times import parse_time
 
@@ -61,6 +63,13 @@ class Chosen:
 
 
 EVERYTHING = Chosen()
+
+
+def skipped(top: int, page: int) -> int:
+    """Return how many come before a page of `top`. Raises GalleryError for a page beyond any gallery."""
+    if page > (last := max(1, MOST // top)):
+        raise GalleryError(f"expected a --page up to {last:,} with --top {top:,}, found {page:,}")
+    return (page - 1) * top
 
 
 def who() -> str:

@@ -173,6 +173,8 @@ def cluster_(
             similarity = _similarity_of(opened, model)
         found = name_people(opened, where, similarity, least=least, again=again, dry=dry, who=who())
     told = f"{count(found.persons, 'person')} in {found.named:,} of {count(found.records, 'record')}"
+    if not found.records:
+        told = "no record to name" + ("" if again else "; --again names those anew that were named so")
     print(f"at a similarity of {similarity:.3f}: {told}{', nothing changed' if dry else ''}")
 
 

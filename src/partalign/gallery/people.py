@@ -76,8 +76,8 @@ def split(gallery: Gallery, ids: Sequence[str], person: str | None = None, *, wh
     """Give records to a person, by default to a new one; returns the name. Raises GalleryError for an unknown id."""
     found = {record.id for record in gallery.records(Filter(ids=tuple(ids)))}
     if not ids or len(found) < len(set(ids)):
-        told = next((name for name in ids if name not in found), "none")
-        raise GalleryError(f"{gallery.url}: expected ids of the gallery, found {told!r:.80}")
+        told = next((repr(name)[:80] for name in ids if name not in found), "none")
+        raise GalleryError(f"{gallery.url}: expected ids of the gallery, found {told}")
     name = person or f"person-{_next(gallery.values('person'))}"
     gallery.update(Filter(ids=tuple(sorted(found))), person=name, who=who, action="split")
     return name

@@ -125,7 +125,8 @@ class Filter:
     """Which records are meant: those that meet every condition given; by default all.
 
     cameras, not_cameras, persons, tracklets, sources, ids, not_ids: any of these (or none of them); a record of unknown
-    camera passes `not_cameras`. since, until: since <= time <= until; a record without a time does not pass.
+    camera passes `not_cameras`. since, until: since <= time <= until; a record without a time does not pass,
+    nor one whose time is a place in its source where `until` is a date.
     added_since, added_until: the same of when it entered the gallery. older_than: its time, if that is a date, else
     when it was added, is before. tags, not_tags: it has all of them, none of them. labelled: whether it has a person.
     after: its id sorts behind.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,8 @@ def condition(where: Filter, dialect: Dialect) -> tuple[str, list[Any]]:
     for name, text in _RANGES.items():
         if (limit := getattr(where, name)) is not None:
             require(text, float(limit))
+    if where.until is not None and FIRST_DATE <= where.until < math.inf:
+        parts.append(f"time >= {FIRST_DATE}")  # a place in a video is before no date
     for tag in where.tags:
         require(dialect.has_tag, dialect.tag(tag))
     for tag in where.not_tags:

@@ -11,6 +11,7 @@ from partalign.gallery.records import Record
 DATES = ("time", "since", "until", "added_since", "added_until", "older_than", "before")
 """What of a line of the log is a time, be it a date or a place in a video."""
 
+_UNDIVIDED = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -19,6 +20,10 @@ def parse_time(text: str) -> float:
 
     A date without an offset is UTC. Raises GalleryError.
     """
+    if _UNDIVIDED.fullmatch(text.strip()):  # a number too: that many seconds would silently choose something else
+        raise GalleryError(
+            f"expected a date with dashes, such as 2026-05-01, found {text!r}; if seconds are meant, write {text}.0"
+        )
     try:
         return float(text)
     except ValueError:

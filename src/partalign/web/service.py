@@ -27,12 +27,11 @@ from partalign.gallery.records import REJECTED
 from partalign.images import read_picture
 from partalign.pictures.explanation import draw_explanation
 from partalign.pictures.theme import DARK, LIGHT
-from partalign.search import PictureSearch, thumbnail
+from partalign.search import SAME, PictureSearch, thumbnail
 from partalign.web.limits import Limits, Turns
 from partalign.web.queries import Queries
 from partalign.web.uploads import check_picture
 
-_SAME = 0.99  # cosine of a picture's descriptor and the stored one from which on it is the picture that was added
 _EXPLANATIONS = 32
 
 
@@ -227,7 +226,7 @@ class Service:
         A file may have been changed since, so its descriptor is compared with the stored one. Raises ExplanationError.
         """
         for picture, small in self._pictures(record):
-            if small or float(self.search.describe([picture])[0] @ stored) >= _SAME:
+            if small or float(self.search.describe([picture])[0] @ stored) >= SAME:
                 return picture, small
         raise ExplanationError(
             "the record's picture is gone or was changed, and there is no thumbnail to explain it by"
