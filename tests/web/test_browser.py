@@ -390,6 +390,36 @@ def test_narrow_and_dark(visit, people):
     assert wide.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(246, 247, 249)"
 
 
+@pytest.mark.parametrize("locale", ["en-US", "de-DE"])
+def test_times_are_read_whole_on_a_narrow_page(visit, people, locale):
+    page = visit(viewport=NARROW, locale=locale, timezone_id="UTC")
+    page.set_input_files("#file", people[0].path)
+    page.wait_for_selector(RESULTS)
+    cut = "spans => spans.filter(span => span.scrollWidth > span.clientWidth).map(span => span.textContent)"
+    assert page.locator(".card .when").evaluate_all(cut) == []
+    expect(page.locator(".card .when").first).to_have_text(re.compile(r"\b\d\d:\d\d:\d\d$"))  # no AM, no PM
+    first, last = (page.locator("#timeline svg > text").nth(place).bounding_box() for place in (-2, -1))
+    assert 0 < first["x"] < first["x"] + first["width"] < last["x"]
+
+
+def test_the_timeline_mixes_no_dates_with_places_in_videos(visit, gallery, model, people, tmp_path):
+    folder = shutil.copytree(gallery, tmp_path / "hall")
+    with open_gallery(folder) as held:
+        held.update(Filter(cameras=("c3",)), time=12.5)
+    with serving(folder, "--model", model) as (url, _):
+        page = visit(url)
+        page.set_input_files("#file", people[0].path)
+        page.wait_for_selector(RESULTS)
+        expect(page.locator(".card[aria-label*='at 12.5']").first).to_be_visible()
+        said = page.locator("#timeline svg").get_attribute("aria-label")
+        assert "c1: " in said
+        assert "c3: " not in said
+        page.get_by_text("c3", exact=True).first.click()
+        expect(page.locator("#timeline svg")).to_have_attribute(
+            "aria-label", re.compile(r"cameras?\. c3: \d+, at 12.5")
+        )
+
+
 def test_what_is_no_picture_is_said(visit, tmp_path):
     page = visit()
     (tmp_path / "page.jpg").write_text("<html>")

@@ -1,12 +1,13 @@
 // Sightings by camera and time: a lane for each camera, a dot for each crop, the more solid the more similar.
 
-import { draw, moment, score } from "./view.js";
+import { draw, FIRST_DATE, moment, score } from "./view.js";
 
 const LEFT = 90, RIGHT = 6, LANE = 24, MOST = 16;
+const NARROW = 420; // below that, the dates at both ends do not fit beside each other from LEFT on
 
 // sightings: [{record, match, same}]; choose(record) is called for a dot that is clicked.
 export function showTimeline(section, sightings, choose) {
-  const seen = sightings.filter(({ record }) => record.camera !== null && record.time !== null);
+  const seen = comparable(sightings.filter(({ record }) => record.camera !== null && record.time !== null));
   section.replaceChildren();
   section.hidden = seen.length < 2;
   if (section.hidden) return;
@@ -32,9 +33,15 @@ export function showTimeline(section, sightings, choose) {
       picture.append(dot);
     }
   });
-  picture.append(draw("text", { x: LEFT, y: height - 3 }, moment(first)));
+  picture.append(draw("text", { x: width < NARROW ? 0 : LEFT, y: height - 3 }, moment(first)));
   picture.append(draw("text", { x: width - RIGHT, y: height - 3, "text-anchor": "end" }, moment(first + span)));
   section.append(picture);
+}
+
+// Dates and places in videos have no common scale: the dates, or the places where there is no more than one date.
+function comparable(seen) {
+  const dated = seen.filter(({ record }) => record.time >= FIRST_DATE);
+  return dated.length > 1 ? dated : seen.filter(({ record }) => record.time < FIRST_DATE);
 }
 
 // How solid a dot is: the best result of those shown is, the last is faint; so is a record that was no result.

@@ -4,7 +4,8 @@ import { thumbnail } from "./api.js";
 
 export const FIRST_DATE = 1e8; // as in gallery/records.py: a smaller time is no date
 const SVG = "http://www.w3.org/2000/svg";
-const dates = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+// Of 24 hours in every language: there is no room for AM and PM, and cut off they are missed.
+const dates = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const years = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
 
 export function make(tag, values = {}, ...children) {
@@ -55,8 +56,8 @@ export function card(record, match, person) {
   for (const line of [(record.camera ?? "") + more, record.person]) {
     if (line) lines.push(make("span", { title: line }, line));
   }
-  const when = moment(record.time) || record.source || "";
-  lines.push(make("span", { className: "quiet", title: fully(record.time) || when }, when));
+  const time = moment(record.time), when = time || record.source || "";
+  lines.push(make("span", { className: time ? "quiet when" : "quiet", title: fully(record.time) || when }, when));
   const button = make(
     "button",
     { type: "button", className: same ? "card same" : "card", tabIndex: -1 },
