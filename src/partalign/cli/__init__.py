@@ -12,7 +12,7 @@ from partalign import __version__
 from partalign.errors import PartAlignError
 
 _OF_TORCH = ("torch", "scipy")
-_GO_ON = "the same call, with --resume where the command has that, goes on from it"
+_STOPPED = "stopped; what was saved stays: give the same call again, with --resume where the command has that"
 _WITHOUT = "without it partalign describes pictures by exported models (.onnx)"
 
 app = App(
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         status = _fail(f'this needs {error.name}: pip install "partalign[torch]"; {_WITHOUT}', 1, debug)
     except KeyboardInterrupt:
-        status = _fail(f"stopped; what was saved stays, and {_GO_ON}", 130, debug)
+        status = _fail(_STOPPED, 130, debug)
     except BrokenPipeError:
         # The reader of our output left (`| head`): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
