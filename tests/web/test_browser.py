@@ -420,6 +420,15 @@ def test_the_timeline_mixes_no_dates_with_places_in_videos(visit, gallery, model
         )
 
 
+def test_the_address_of_a_crop_that_was_removed_is_said_and_left(browser, served):
+    page = browser.new_page()
+    page.goto(f"{served[0]}#like=00000000000000000000")
+    expect(page.locator("#status")).to_have_text("no such record.")
+    expect(page.locator("#sought img")).to_have_count(0)
+    page.get_by_text("Back to all crops").click()
+    expect(page.locator(".card").first).to_be_visible()
+
+
 def test_what_is_no_picture_is_said(visit, tmp_path):
     page = visit()
     (tmp_path / "page.jpg").write_text("<html>")

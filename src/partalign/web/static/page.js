@@ -105,7 +105,7 @@ async function followHash() {
   const shown = like ? [await api.record(like).catch(() => null)] : await crops(tracklet, camera);
   if (number !== chosen) return;
   const said = [shown[0]?.person, tracklet && `tracklet ${tracklet}`, shown[0]?.camera].filter(Boolean).join(" · ");
-  const images = (like ? [like] : shown.map(({ id }) => id)).map((id) =>
+  const images = shown.filter(Boolean).map(({ id }) => // none where it was removed since
     make("img", { src: api.thumbnail(id), alt: `${like ? "The crop" : "A crop of the tracklet"} that is searched by` }));
   begin(like ? { like: [like] } : camera ? { tracklet, camera } : { tracklet }, images, said);
 }
