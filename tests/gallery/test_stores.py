@@ -158,6 +158,10 @@ def test_results_grouped_by_tracklet(gallery):
     scores = near @ rows[0] / np.linalg.norm(near, axis=1)
     assert found[0].record.id == f"r{np.argmax(scores) + 1:04}"
     assert gallery.search(rows[0], limit=2, offset=2, group=True) == found[2:]
+    # Before the others of the tracklet were looked through, too; a crop without a tracklet has no others.
+    assert [match.more for match in gallery.search(rows[0], limit=1, group=True)] == [389]
+    assert gallery.search(rows[392], Filter(ids=("x1", "x2", "y1")), limit=1, group=True)[0].more == 1
+    assert gallery.search(rows[394], limit=1, group=True)[0].more == 0
 
 
 def test_reranking_and_probability_are_handed_in(gallery):

@@ -181,7 +181,7 @@ class Match:
     """One result of a search. rank: from 1. similarity: cosine, -1 to 1.
 
     probability: of the same person, where the search was given a calibration. more: of a search grouped by tracklet,
-    how many further crops of the tracklet were among what was looked through; the record is its best.
+    how many further crops of the tracklet pass the filter; the record is its best.
     """
 
     rank: int

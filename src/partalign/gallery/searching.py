@@ -7,6 +7,7 @@ two as functions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from partalign.errors import GalleryError
-from partalign.gallery.matching import Hits, Options, best_of_any, grouped, matches, reordered
+from partalign.gallery.matching import Hits, Options, Ranked, best_of_any, grouped, matches, reordered
 from partalign.gallery.records import Filter, Match, ModelName, Record
 
 EVERYTHING = Filter()
@@ -198,8 +199,15 @@ class Searching(ABC):
                 return matches(ranked, options)
             firsts, more = grouped(ranked)
             if len(firsts) >= options.last or complete:
-                return matches(firsts, options, more)
+                return matches(firsts, options, more if complete else self._further(firsts, where, options))
             count *= 4
+
+    def _further(self, firsts: Ranked, where: Filter, options: Options) -> list[int]:
+        """Return how many more crops of its tracklet pass than each that is shown: not all were looked through."""
+        shown = [record.tracklet for record, _ in firsts[options.offset : options.last] if record.tracklet is not None]
+        where = replace(where, tracklets=tuple(shown))
+        held = Counter((record.camera, record.tracklet) for record in self.records(where))
+        return [max(held[record.camera, record.tracklet] - 1, 0) for record, _ in firsts]
 
     def _indexed(self) -> bool:
         """Whether there is an approximate index."""
