@@ -21,10 +21,11 @@ def centered(*parts: Embeddings) -> tuple[Embeddings, ...]:
     A row that is left with no length stays as it is. Raises EvaluationError where a crop has no camera.
     """
     vectors = np.concatenate([part.vectors for part in parts])
-    names = [crop.camera for part in parts for crop in part.crops]
-    if None in names:
+    names = [crop.camera for part in parts for crop in part.crops if crop.camera is not None]
+    if len(names) < len(vectors):
         raise EvaluationError(
-            f"{names.count(None):,} of {len(names):,} crops have no camera: descriptors cannot be centred by camera"
+            f"{len(vectors) - len(names):,} of {len(vectors):,} crops have no camera: descriptors cannot be centred by "
+            "camera"
         )
     cameras, rows = np.unique(names, return_inverse=True)
     overall = vectors.mean(axis=0)
