@@ -160,6 +160,11 @@ def refused(source, *words: str) -> str:
     return message
 
 
+def test_of_a_video_it_says_what_takes_videos(tmp_path):
+    (tmp_path / "lobby.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42")
+    refused(tmp_path / "lobby.mp4", "lobby.mp4", "found a video", "partalign people")
+
+
 def test_a_missing_an_empty_and_another_file(tmp_path):
     refused(tmp_path / "gone.jpg", str(tmp_path / "gone.jpg"), "No such file")
     refused(tmp_path, str(tmp_path), "folder")

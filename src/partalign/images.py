@@ -7,6 +7,7 @@ used, because it changes pixels. Knows nothing of data sets, networks or torch.
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -260,8 +261,10 @@ def _too_large(name: str, found: str) -> PictureError:
 
 def _not_a_picture(file: BinaryIO, name: str) -> PictureError:
     file.seek(0)
-    found = "something else" if file.read(1) else "an empty file"
-    return PictureError(f"{name}: expected a picture ({', '.join(FORMATS)}), found {found}; replace it or leave it out")
+    found, advice = "something else" if file.read(1) else "an empty file", "replace it or leave it out"
+    if (mimetypes.guess_type(name)[0] or "").startswith("video/"):
+        found, advice = "a video", "partalign people cuts the persons out of it"
+    return PictureError(f"{name}: expected a picture ({', '.join(FORMATS)}), found {found}; {advice}")
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -219,6 +219,8 @@ def test_a_tracklet_of_one_of_several_cameras_is_searched_by_and_drawn(run, crop
 
 def test_remove_and_forget(run, people):
     assert "expected a condition" in run("remove", people, expect=1)
+    backwards = ("--since", "2026-05-02", "--until", "2026-05-01")
+    assert "--since before --until, found 2026-05-02 after" in run("remove", people, *backwards, expect=1)
     assert "1 record removed" in run("remove", people, "--camera", "c1", "--person", "0009")
     assert "2 records forgotten" in run("forget", people, "--person", "0010")
     assert "0 records forgotten" in run("forget", people, "--older-than", "1h")

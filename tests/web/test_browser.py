@@ -133,7 +133,7 @@ def test_the_keyboard_alone_moves_explains_decides_and_goes_back(visit, served, 
         page.wait_for_selector(".card.same")
         person = held.get(third).person
         assert person is not None
-        assert "confirmed" in page.locator(".card").nth(2).get_attribute("aria-label")
+        assert "of the same name" in page.locator(".card").nth(2).get_attribute("aria-label")
         page.keyboard.press("u")
         expect(page.locator("#toast")).to_contain_text("Taken back")
         assert held.get(third) == before

@@ -48,6 +48,9 @@ class Chosen:
 
     def filter(self) -> Filter:
         """Return the choice as the gallery takes it. Raises GalleryError."""
+        since, until = (None if text is None else parse_time(text) for text in (self.since, self.until))
+        if since is not None and until is not None and since > until:
+            raise GalleryError(f"expected --since before --until, found {self.since} after {self.until}")
         return Filter(
             cameras=self.camera or None,
             not_cameras=self.not_camera,
@@ -56,8 +59,8 @@ class Chosen:
             sources=self.source or None,
             ids=self.id or None,
             tags=self.tag,
-            since=None if self.since is None else parse_time(self.since),
-            until=None if self.until is None else parse_time(self.until),
+            since=since,
+            until=until,
             labelled=self.labelled,
         )
 

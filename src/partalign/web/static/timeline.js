@@ -28,7 +28,7 @@ export function showTimeline(section, sightings, choose) {
     for (const { record, match, same } of lanes.get(camera).toSorted((a, b) => strength(a) - strength(b))) {
       const dot = draw("circle", { cx: x(record.time), cy: y, r: same ? 6.5 : 5.5, class: same ? "same" : "" });
       dot.setAttribute("fill-opacity", strength({ match, same }));
-      dot.append(draw("title", {}, `${camera}, ${moment(record.time)}${match ? `: ${score(match)}` : ""}${same ? ", confirmed" : ""}`));
+      dot.append(draw("title", {}, `${camera}, ${moment(record.time)}${match ? `: ${score(match)}` : ""}${same ? ", of the same name" : ""}`));
       dot.addEventListener("click", () => choose(record));
       picture.append(dot);
     }

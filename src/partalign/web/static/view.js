@@ -65,7 +65,7 @@ export function card(record, match, person) {
     make("div", {}, ...lines),
   );
   if (match) button.append(make("span", { className: "rank" }, String(match.rank)));
-  if (same) button.append(make("span", { className: "tick", title: "confirmed" }, "✓"));
+  if (same) button.append(make("span", { className: "tick", title: "of the same name" }, "✓"));
   button.ariaLabel = describe(record, match, same);
   return button;
 }
@@ -73,7 +73,7 @@ export function card(record, match, person) {
 function describe(record, match, same) {
   const said = [match ? `Result ${match.rank}` : "Crop"];
   if (match) said.push(match.probability === null ? `similarity ${score(match)}` : `${score(match)} same person`);
-  if (same) said.push("confirmed");
+  if (same) said.push("of the same name");
   if (record.camera) said.push(`camera ${record.camera}`);
   if (record.time !== null) said.push(moment(record.time));
   if (record.person) said.push(`known as ${record.person}`);
