@@ -76,7 +76,7 @@ def test_every_line_of_the_walk_through_works_on_a_real_video(shared, tmp_path):
     assert run(people, tmp_path).count("2 tracklets") == 2
     crops = len(list((tmp_path / "crops").glob("*/*.jpg")))
     assert f"{crops} added, 0 replaced" in run(add, tmp_path)
-    assert f"0 added, {crops} replaced" in run(add, tmp_path)
+    assert f"0 added, 0 replaced, {crops} unchanged" in run(add, tmp_path)
     assert f"2 persons in {crops} of {crops} records" in run(cluster, tmp_path)
 
     shutil.copy(tmp_path / HER, tmp_path / "her.jpg")

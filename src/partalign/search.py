@@ -34,6 +34,7 @@ SAME = 0.99
 """Cosine of a picture's descriptor and a stored one from which on it is the picture that was added."""
 
 _AT_ONCE = 512
+_COARSENESS = 0.1  # seconds by which the times of files may lag behind the clock
 _KEPT = ("person", "camera", "time", "tracklet")
 
 
@@ -72,20 +73,33 @@ class PictureSearch:
 
         A crop that is there is replaced, but what was said of it in the gallery and is not known of the crop stays:
         person, camera, time, tracklet, and its tags beside the new ones. Not where its file shows something else now.
+        One whose file has not been touched since, and of which nothing new is said, is left as it is: an interrupted
+        call goes on where it was.
         """
-        new = replaced = 0
+        new = replaced = unchanged = 0
         for start in range(0, len(crops), _AT_ONCE):
             done = f"{start:,} of {len(crops):,} crops done"
-            found = self.embedder.embed(crops[start : start + _AT_ONCE], done)
+            part = crops[start : start + _AT_ONCE]
+            rest = self._not_yet(part, tags)
+            unchanged += len(part) - len(rest)
+            if not rest:
+                continue
+            found = self.embedder.embed(rest, done)
             records = self._completed([Record.of_crop(crop, tags) for crop in found.crops], found.vectors)
             pictures = [thumbnail(read_picture(crop.path)) for crop in found.crops]
             added = self.gallery.add(records, found.vectors, pictures, who=who)
             new, replaced = new + added.new, replaced + added.replaced
-        return Added(new, replaced)
+        return Added(new, replaced, unchanged)
+
+    def _not_yet(self, crops: Sequence[Crop], tags: Sequence[str]) -> list[Crop]:
+        """Return the crops whose records the gallery has not, has otherwise, or has from before their file changed."""
+        records = [Record.of_crop(crop, tags) for crop in crops]
+        old = self._held(records)
+        return [c for c, r in zip(crops, records, strict=True) if not _settled(c.path, r, old.get(r.id))]
 
     def _completed(self, records: list[Record], vectors: np.ndarray) -> list[Record]:
         """Return records with what the gallery knows of the same pictures (descriptors (N, D)) beside."""
-        old = {record.id: record for record in self.gallery.records(Filter(ids=tuple(r.id for r in records)))}
+        old = self._held(records)
         if not old:
             return records
         stored = dict(zip(old, self.gallery.vectors(list(old)), strict=True))
@@ -93,6 +107,11 @@ class PictureSearch:
             _with(record, old[record.id]) if record.id in old and vector @ stored[record.id] >= SAME else record
             for record, vector in zip(records, vectors, strict=True)
         ]
+
+    def _held(self, records: Sequence[Record]) -> dict[str, Record]:
+        """Return those of the gallery that have the same ids, by id."""
+        wanted = Filter(ids=tuple(record.id for record in records))
+        return {record.id: record for record in self.gallery.records(wanted)}
 
     def picture(self, name: str) -> Image.Image:
         """Return what a record shows: the gallery's small copy, else its file. Raises GalleryError, PictureError."""
@@ -149,6 +168,14 @@ class PictureSearch:
 def _with(record: Record, old: Record) -> Record:
     known = {name: getattr(old, name) for name in _KEPT if getattr(record, name) is None}
     return replace(record, tags=(*old.tags, *record.tags), **known)
+
+
+def _settled(path: Path, record: Record, old: Record | None) -> bool:
+    """Whether the gallery's record says all of a crop's, and was made after its file was last touched."""
+    if old is None or old.added is None or replace(_with(record, old), added=old.added) != old:
+        return False
+    status = path.stat()
+    return max(status.st_mtime, status.st_ctime) + _COARSENESS < old.added
 
 
 def reranked(queries: np.ndarray, rows: np.ndarray) -> np.ndarray:

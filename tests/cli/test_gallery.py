@@ -55,10 +55,13 @@ def ids(run, gallery, *options):
     return [record["id"] for record in json.loads(run("list", gallery, "--json", *options))]
 
 
-def test_adding_twice_replaces(run, crops, tmp_path):
-    assert "8 added, 0 replaced, 8 in all" in run("add", tmp_path / "g", crops)
+def test_adding_twice_leaves_what_is_the_same_and_replaces_what_is_not(run, crops, tmp_path):
+    assert "8 added, 0 replaced, 0 unchanged, 8 in all" in run("add", tmp_path / "g", crops)
     first = sorted(crops.iterdir())[0]
-    assert "0 added, 1 replaced, 8 in all" in run("add", tmp_path / "g", first, "--tag", "new")
+    before = run("list", tmp_path / "g", "--json")
+    assert "0 added, 0 replaced, 8 unchanged, 8 in all" in run("add", tmp_path / "g", crops)
+    assert run("list", tmp_path / "g", "--json") == before
+    assert "0 added, 1 replaced, 0 unchanged, 8 in all" in run("add", tmp_path / "g", first, "--tag", "new")
     assert json.loads(run("list", tmp_path / "g", "--tag", "new", "--json"))[0]["source"] == str(first.resolve())
 
 
@@ -70,6 +73,7 @@ def test_adding_again_keeps_what_was_said_of_a_picture_that_shows_the_same(run, 
     run("add", gallery, folder, "--tag", "monday", "--camera", "hall")
     run("update", gallery, "--yes", "--set-person", "anna", "--add-tag", "not:berta", "--set-time", "2026-05-01")
     (folder / "1.jpg").write_bytes(sorted(crops.iterdir())[5].read_bytes())  # somebody else now
+    assert "0 added, 1 replaced, 2 unchanged" in run("add", gallery, folder)
     assert "0 added, 3 replaced" in run("add", gallery, folder, "--tag", "again")
 
     for record in json.loads(run("list", gallery, "--json")):

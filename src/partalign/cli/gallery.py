@@ -41,7 +41,8 @@ def add(
 ) -> None:
     """Add pictures of people; the gallery is made where there is none.
 
-    A picture that is there is replaced; its tags, and a person or camera that its file does not say, stay.
+    A picture that is there is replaced; its tags, and a person or camera that its file does not say, stay. One whose
+    file has not changed is not looked at again: after Ctrl-C the same call goes on where it was.
 
     Example: partalign gallery add people.gallery crops/ --tag entrance
 
@@ -66,7 +67,8 @@ def add(
     with PictureSearch.open(gallery, model, create=True, on_error=corrupt, **how) as search:
         done = search.add(crops, tag, who=who())
         print(
-            f"{search.gallery.url}: {done.new:,} added, {done.replaced:,} replaced, {search.gallery.count():,} in all"
+            f"{search.gallery.url}: {done.new:,} added, {done.replaced:,} replaced, {done.unchanged:,} unchanged, "
+            f"{search.gallery.count():,} in all"
         )
 
 

@@ -198,10 +198,11 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What an `add` did: ids that were new, and those that were there and have been replaced."""
+    """What an `add` did: ids that were new, those that have been replaced, and those that were left as they were."""
 
     new: int
     replaced: int
+    unchanged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
