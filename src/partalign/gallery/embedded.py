@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -106,7 +105,7 @@ class EmbeddedGallery(Gallery):
             self._database.many("INSERT OR REPLACE INTO thumbnails VALUES (?, ?)", pictures)
             self._set("rows", first + len(moved))
             added = Added(len(chosen) - len(slots), len(slots))
-            self._log(action, who, asdict(added))
+            self._log(action, who, {"new": added.new, "replaced": added.replaced})
         self._wipe()
         return added
 

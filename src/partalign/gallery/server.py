@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -92,7 +91,7 @@ class ServerGallery(Gallery):
                 "ON CONFLICT (id) DO UPDATE SET jpeg = excluded.jpeg"
             )
             added = Added(new, len(chosen) - new)
-            self._log(action, who, asdict(added))
+            self._log(action, who, {"new": added.new, "replaced": added.replaced})
         return added
 
     def update(
