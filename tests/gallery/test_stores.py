@@ -577,3 +577,18 @@ def test_many_equal_descriptors_are_ordered_by_id(gallery):
     gallery.add(made[::-1], np.repeat(vectors(1), 50, axis=0))
     assert ids(gallery.search(vectors(1), limit=5)) == [f"r{i:04}" for i in range(5)]
     assert ids(gallery.search(vectors(1), limit=5, offset=5)) == [f"r{i:04}" for i in range(5, 10)]
+
+
+def test_the_latest_come_first_and_what_has_no_time_last(gallery):
+    made, _ = fill(gallery)
+    timeless = records(70, 71)
+    same = [replace(made[50], id=name) for name in ("a", "z")]
+    gallery.add([*timeless, *same], vectors(70, 71, 72, 73))
+    everyone = [*made, *timeless, *same]
+    slowly = sorted(everyone, key=lambda r: (r.time is None, -(r.time or 0), r.id))
+    wanted = [record.id for record in slowly]
+    assert wanted[:2] == ["r0059", "r0058"]
+    assert [record.id for record in gallery.records(latest=True)] == wanted
+    assert [record.id for record in gallery.records(latest=True, limit=5, offset=8)] == wanted[8:13]
+    lobby = Filter(cameras=("c1",))
+    assert [r.id for r in gallery.records(lobby, latest=True)] == [r.id for r in slowly if r.camera == "c1"]

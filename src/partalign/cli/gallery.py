@@ -155,7 +155,7 @@ def search(
 def list_(
     gallery: str, *, chosen: Chosen = EVERYTHING, top: PositiveInt = 50, page: PositiveInt = 1, json_: Json = False
 ) -> None:
-    """List records.
+    """List records, the latest first.
 
     Example: partalign gallery list people.gallery --camera lobby --since 2026-05-01
 
@@ -171,7 +171,7 @@ def list_(
     where = chosen.filter()
     options = Options(limit=top, offset=skipped(top, page))  # refuses what is too large
     with open_gallery(gallery, read_only=True) as opened:
-        records = opened.records(where, limit=options.limit, offset=options.offset)
+        records = opened.records(where, limit=options.limit, offset=options.offset, latest=True)
         total = opened.count(where)
     if json_:
         print(json.dumps([record.as_dict() for record in records]))

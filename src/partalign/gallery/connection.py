@@ -35,7 +35,7 @@ CREATE TABLE crops (
 );
 ALTER TABLE crops ALTER COLUMN vector SET STORAGE PLAIN; -- beside its record: a scan then reads one file
 CREATE INDEX ON crops (camera, time);
-CREATE INDEX ON crops (time);
+CREATE INDEX ON crops (time DESC NULLS LAST, id);
 CREATE INDEX ON crops (person) WHERE person IS NOT NULL;
 CREATE INDEX ON crops (tracklet, camera) WHERE tracklet IS NOT NULL;
 CREATE TABLE thumbnails (

@@ -145,10 +145,13 @@ class EmbeddedGallery(Gallery):
         self._database.forget_journal()
         return removed
 
-    def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
+    def records(
+        self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0, latest: bool = False
+    ) -> list[Record]:
         """See `Gallery.records`."""
         text, values = condition(where, SQLITE)
-        statement = f"SELECT {FIELDS} FROM crops WHERE {text} ORDER BY id LIMIT ? OFFSET ?"  # noqa: S608
+        order = "time DESC, id" if latest else "id"  # SQLite has NULL below all numbers
+        statement = f"SELECT {FIELDS} FROM crops WHERE {text} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608
         return [
             record_of(row)
             for row in self._database.execute(statement, [*values, -1 if limit is None else limit, offset])

@@ -30,8 +30,10 @@ class Searching(ABC):
     _given: ModelName | None
 
     @abstractmethod
-    def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
-        """Return records that pass, in the order of their ids."""
+    def records(
+        self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0, latest: bool = False
+    ) -> list[Record]:
+        """Return records that pass, in the order of their ids. latest: the latest first, those of no time last."""
 
     @abstractmethod
     def vectors(self, ids: Sequence[str]) -> np.ndarray:

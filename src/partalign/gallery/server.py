@@ -134,10 +134,13 @@ class ServerGallery(Gallery):
             self._log("remove", who, {"removed": removed, "where": where.as_dict()})
         return removed
 
-    def records(self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0) -> list[Record]:
+    def records(
+        self, where: Filter = EVERYTHING, *, limit: int | None = None, offset: int = 0, latest: bool = False
+    ) -> list[Record]:
         """See `Gallery.records`."""
         text, values = condition(where, POSTGRES)
-        statement = f"SELECT {_FIELDS} FROM crops WHERE {text} ORDER BY id LIMIT ? OFFSET ?"  # noqa: S608
+        order = "time DESC NULLS LAST, id" if latest else "id"
+        statement = f"SELECT {_FIELDS} FROM crops WHERE {text} ORDER BY {order} LIMIT ? OFFSET ?"  # noqa: S608
         return [_record(row) for row in self._server.run(statement, [*values, limit, offset])]
 
     def count(self, where: Filter = EVERYTHING) -> int:

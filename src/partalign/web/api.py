@@ -98,9 +98,9 @@ def search(wanted: schemas.Search, the: The, who: Searcher, request: Request) ->
 
 @router.get("/records")
 def records(the: The, wanted: Annotated[schemas.Listing, Query()]) -> schemas.Records:
-    """List records that pass, in the order of their ids."""
+    """List records that pass, the latest first, those of unknown time last."""
     where = wanted.filter()
-    page = the.gallery.records(where, limit=wanted.limit, offset=wanted.offset)
+    page = the.gallery.records(where, limit=wanted.limit, offset=wanted.offset, latest=True)
     return schemas.Records(records=[schemas.RecordOut.of(record) for record in page], total=the.gallery.count(where))
 
 
