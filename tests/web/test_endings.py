@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -124,8 +124,11 @@ def test_nothing_else_may_follow(content, tail):
 
 
 @given(st.sampled_from(sorted(PICTURES)), st.integers(0, 600), st.binary(min_size=1).filter(any))
+@example("MPO", 0, b"\xff\xd8")
 def test_no_tail_that_says_anything_is_taken(name, zeros, tail):
-    with pytest.raises(PictureError, match="expected a picture and nothing else"):
+    # Of several pictures the last may be cut off: a tail can be read as the start of one.
+    refusal = "a (picture and nothing else|whole picture)" if name == "MPO" else "a picture and nothing else"
+    with pytest.raises(PictureError, match=f"expected {refusal}, found"):
         check_picture(PICTURES[name] + bytes(zeros) + tail, Limits())
 
 
